@@ -1,0 +1,83 @@
+"""Every long job is a row."""
+
+from datetime import datetime, timedelta
+
+from django.db import models
+from django.utils import timezone
+
+from annotation.models.project import Project, User
+
+
+class JobState(models.TextChoices):
+    QUEUED = "queued", "queued"
+    RUNNING = "running", "running"
+    SUCCEEDED = "succeeded", "done"
+    FAILED = "failed", "failed"
+    CANCELLED = "cancelled", "cancelled"
+
+
+ACTIVE = (JobState.QUEUED, JobState.RUNNING)
+
+
+class JobKind(models.TextChoices):
+    """Each kind is the name of a Celery task: `jobs.<kind>`."""
+
+    IMPORT_SLIDE = "import_slide", "Import slide"
+    EXPORT = "export", "Export"
+    SELECT = "select", "Select tiles"
+    PRE_LABEL = "pre_label", "Pre-label"
+    SNAPSHOT = "snapshot", "Take snapshot"
+    TRAIN = "train", "Train"
+    EVALUATE = "evaluate", "Evaluate"
+    DEMO = "demo", "Prepare the demo"
+
+
+class Job(models.Model):
+    """A long job. Only the attempt that holds the row may write to it (`attempt` is the fence)."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="jobs")
+    kind = models.CharField(max_length=20, choices=JobKind.choices)
+    subject = models.CharField(max_length=255, blank=True, help_text="What it works on, for people.")
+    arguments = models.JSONField(default=dict)
+    state = models.CharField(max_length=9, choices=JobState.choices, default=JobState.QUEUED)
+    progress = models.FloatField(default=0.0, help_text="0 to 1.")
+    seconds_left = models.FloatField(null=True, blank=True)
+    message = models.TextField(blank=True)
+    error_code = models.CharField(max_length=30, blank=True)
+    result = models.JSONField(default=dict)
+    attempt = models.PositiveSmallIntegerField(default=0)
+    cancel_requested = models.BooleanField(default=False)
+    created_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    heartbeat_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-pk"]
+        indexes = [models.Index(fields=["project", "state"], name="job_by_project")]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(progress__gte=0, progress__lte=1), name="progress_in_0_1"),
+            models.CheckConstraint(
+                condition=~models.Q(state="running") | models.Q(heartbeat_at__isnull=False),
+                name="a_running_job_has_a_heartbeat",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.subject}".strip()
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in ACTIVE
+
+    @property
+    def needs_mpp(self) -> bool:
+        return self.state == JobState.FAILED and self.error_code == "mpp-missing"
+
+    @property
+    def duration(self) -> timedelta | None:
+        """Time from start to end, or until now."""
+        end: datetime = self.ended_at or timezone.now()
+        return end - self.started_at if self.started_at else None

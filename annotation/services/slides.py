@@ -1,0 +1,197 @@
+"""Importing slides: staged, checked, tiled, and only then entered, all at once."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePath
+from uuid import uuid4
+
+from django.core.files.storage import default_storage
+from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
+from django.db import transaction
+
+from annotation.models import Job, JobKind, Patient, Project, Slide, Tile, User
+from annotation.services.events import record
+from annotation.services.jobs import JobError, RunningJob, create_job
+from annotation.services.storage import local_path, sha256_of, store
+from annotation.slides.reader import SLIDE_SUFFIXES, SlideError, SlideReader, check_readable, group_files, tile_extent
+from annotation.slides.tiling import find_tiles
+
+ROW_CHUNK = 2000
+
+
+@dataclass(frozen=True)
+class SlideFacts:
+    """What the lead says of a slide; `mpp` only where the file does not say it."""
+
+    patient: str
+    site: str = ""
+    preparation: str = ""
+    mpp: float | None = None
+    tiling: str = "paper"
+
+
+def patient_code_from(name: str) -> str:
+    """The file's name without folder and suffix: what a slide's patient is called when nobody says otherwise."""
+    return PurePath(name.replace("\\", "/")).name.rsplit(".", 1)[0][:60] or "unnamed"
+
+
+def display_name(name: str) -> str:
+    """An uploaded file's name as it is shown: without folders and control characters, never used as a path."""
+    base = PurePath(name.replace("\\", "/")).name
+    return "".join(letter for letter in base if letter.isprintable())[:255] or "unnamed"
+
+
+def stage_uploads(
+    *, project: Project, uploads: Sequence[UploadedFile], facts: SlideFacts, user: User | None
+) -> list[Job]:
+    """Put uploaded files into storage and queue one import job per slide.
+
+    Files that belong together (a DICOM series) make one slide. `facts.patient` empty: each file's own name. Raises
+    SlideError naming the first file that cannot be a slide by its suffix; then nothing is staged.
+    """
+    names = [display_name(upload.name or "") for upload in uploads]
+    for name, upload in zip(names, uploads, strict=True):
+        _check_name(name, upload.size or 0)
+    folder = f"staging/{uuid4()}"
+    staged: dict[Path, tuple[str, str]] = {}
+    for index, (name, upload) in enumerate(zip(names, uploads, strict=True)):
+        key = f"{folder}/{index}{PurePath(name).suffix.lower()}"
+        if isinstance(upload, TemporaryUploadedFile):
+            store(Path(upload.temporary_file_path()), key, move=True)
+            # The rename took the temporary file away; without this, closing the upload would complain.
+            upload.file.close_called = True  # type: ignore[attr-defined]
+        else:
+            default_storage.save(key, upload)
+        staged[local_path(key)] = (key, name)
+    jobs = []
+    for group in group_files(list(staged)):
+        name = staged[group[0]][1]
+        own = SlideFacts(**(asdict(facts) | {"patient": facts.patient or patient_code_from(name)}))
+        jobs.append(
+            create_job(
+                project=project,
+                kind=JobKind.IMPORT_SLIDE,
+                subject=name,
+                created_by=user,
+                files=[staged[path][0] for path in group],
+                facts=asdict(own),
+            )
+        )
+    return jobs
+
+
+def _check_name(name: str, size: int) -> None:
+    if PurePath(name).suffix.lower() not in SLIDE_SUFFIXES:
+        readable = ", ".join(sorted(SLIDE_SUFFIXES))
+        raise SlideError(f"{name}: not a slide format that Marrowloop reads ({readable}).", code="unreadable")
+    if size == 0:
+        raise SlideError(f"{name}: the file is empty (0 bytes).", code="empty")
+
+
+def queue_folder(*, project: Project, paths: Sequence[Path], facts: SlideFacts, user: User | None) -> list[Job]:
+    """Queue one import job per slide among files that the worker can read where they lie; they are not moved."""
+    jobs = []
+    for group in group_files(sorted(paths)):
+        own = asdict(facts) | {"patient": facts.patient or patient_code_from(group[0].name)}
+        arguments = {"paths": [str(path.resolve()) for path in group], "facts": own}
+        jobs.append(
+            create_job(project=project, kind=JobKind.IMPORT_SLIDE, subject=group[0].name, created_by=user, **arguments)
+        )
+    return jobs
+
+
+def import_staged(running: RunningJob) -> dict[str, object]:
+    """The import job: from staging into the project, or a message that says why not. Staged files stay for a retry."""
+    job = running.job
+    staged = [str(key) for key in job.arguments.get("files", [])]
+    facts = SlideFacts(**job.arguments["facts"])
+    try:
+        paths = [local_path(key) for key in staged] or [Path(path) for path in job.arguments["paths"]]
+        slide = import_slide(
+            project=job.project,
+            paths=paths,
+            name=job.subject,
+            facts=facts,
+            user=job.created_by,
+            on_progress=lambda part, text: running.report(part, text),
+        )
+    except FileNotFoundError as error:
+        done = Slide.objects.filter(project=job.project, name=job.subject).first()
+        if done is not None:  # an earlier attempt finished and was killed before it could say so
+            return {"slide": done.pk, "message": f"{done.tiles.count()} tiles"}
+        raise JobError(f"{job.subject}: the file is gone; upload it again.", code="missing") from error
+    except SlideError as error:
+        raise JobError(str(error), code=error.code) from error
+    for key in staged:
+        default_storage.delete(key)
+    return {"slide": slide.pk, "message": f"{slide.tiles.count()} tiles"}
+
+
+def import_slide(
+    *,
+    project: Project,
+    paths: Sequence[Path],
+    name: str,
+    facts: SlideFacts,
+    user: User | None,
+    on_progress: Callable[[float, str], None] = lambda part, text: None,
+) -> Slide:
+    """Check a slide, cut its tiles and enter both at once; the first path is the one to open.
+
+    Raises SlideError naming the file and the reason; then neither file nor row is left behind.
+    """
+    _check_name(name, paths[0].stat().st_size)
+    on_progress(0.02, "reading the file")
+    digest = _digest(paths)
+    known = Slide.objects.filter(project=project, sha256=digest).first()
+    if known is not None:
+        raise SlideError(
+            f"{name}: already in this project as {known.name} (patient {known.patient}), imported "
+            f"{known.imported_at:%Y-%m-%d}.",
+            code="duplicate",
+        )
+    with SlideReader(paths[0], name=name, mpp=facts.mpp) as reader:
+        mpp = reader.mpp
+        check_readable(reader)
+        on_progress(0.2, "looking for cells")
+        positions = find_tiles(
+            reader,
+            tiling="edge" if facts.tiling == "edge" else "paper",
+            on_progress=lambda part: on_progress(0.2 + 0.6 * part, "looking for cells"),
+        )
+        info = reader.info
+    on_progress(0.85, "storing the slide")
+    folder = f"slides/{project.pk}/{digest}"
+    files = [store(path, f"{folder}/{index}{path.suffix.lower()}") for index, path in enumerate(paths)]
+    with transaction.atomic():
+        patient, _ = Patient.objects.get_or_create(project=project, code=facts.patient or patient_code_from(name))
+        slide = Slide.objects.create(
+            project=project,
+            patient=patient,
+            name=name,
+            files=files,
+            sha256=digest,
+            bytes=sum(path.stat().st_size for path in paths),
+            vendor=info.vendor,
+            width=info.width,
+            height=info.height,
+            mpp=mpp,
+            objective_power=info.objective_power,
+            site=facts.site,
+            preparation=facts.preparation,
+            tiling=facts.tiling,
+            imported_by=user,
+        )
+        extent = tile_extent(mpp)
+        Tile.objects.bulk_create(
+            (Tile(slide=slide, row=one.row, column=one.column, x=one.x, y=one.y, extent=extent) for one in positions),
+            batch_size=ROW_CHUNK,
+        )
+        record(project=project, user=user, verb="imported slide", subject=name, tiles=len(positions), sha256=digest)
+    return slide
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    hashes = [sha256_of(path) for path in paths]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()

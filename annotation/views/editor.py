@@ -1,0 +1,196 @@
+"""The editor: its page, and the JSON that it speaks with the server (docs/editor.md)."""
+
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.csrf import ensure_csrf_cookie
+from django.views.decorators.http import require_GET, require_POST
+
+from annotation.access import get_for
+from annotation.models import Batch, Role, Task, TaskState
+from annotation.selectors import task_as_json
+from annotation.services.annotations import (
+    BatchClosed,
+    InvalidBoxes,
+    StaleRevision,
+    boxes_as_json,
+    parse_boxes,
+    parse_effort,
+    save_draft,
+    skip,
+    submit,
+)
+from annotation.services.batches import claim_next, lease_length, progress_of
+from annotation.views.batches import batch_for
+from annotation.views.request import NotJSON, SignedIn, json_body
+
+MAX_DRAFT_BOXES = 5000
+
+
+def _task_json(request: SignedIn, task: Task | None) -> dict[str, Any] | None:
+    if task is None:
+        return None
+    urls = {name: reverse(f"task_{name}", args=[task.pk]) for name in ("draft", "submit", "skip")}
+    return task_as_json(task, request.user, urls, reverse("tile_image", args=[task.tile_id]))
+
+
+def _batch_json(batch: Batch) -> dict[str, Any]:
+    done, total = progress_of(batch)
+    return {"id": batch.pk, "name": batch.name, "url": reverse("batch", args=[batch.pk]), "total": total, "done": done}
+
+
+@require_GET
+@ensure_csrf_cookie
+def batch_annotate(request: SignedIn, pk: int) -> HttpResponse:
+    batch = batch_for(request, pk, Role.ANNOTATOR)
+    task = claim_next(batch=batch, reader=request.user)
+    classes = [
+        {
+            "id": one.number,
+            "code": one.code,
+            "name": one.name,
+            "colour": one.colour,
+            "hotkey": one.hotkey,
+            "lineage": one.lineage,
+        }
+        for one in batch.project.taxonomy.classes.all()
+    ]
+    data = {
+        "batch": _batch_json(batch),
+        "classes": classes,
+        "urls": {"next": reverse("batch_next", args=[pk])},
+        "reader": request.user.get_username(),
+        "task": _task_json(request, task),
+    }
+    return render(request, "annotation/editor.html", {"data": data, "batch": batch, "project": batch.project})
+
+
+@require_POST
+def batch_next(request: SignedIn, pk: int) -> JsonResponse:
+    """Lease one more task: `{"except": [tasks that the browser holds]}` -> `{"task", "batch"}`."""
+    batch = batch_for(request, pk, Role.ANNOTATOR)
+    try:
+        body = json_body(request)
+    except NotJSON as error:
+        return JsonResponse({"error": str(error)}, status=400)
+    return _next(request, batch, body)
+
+
+def _held(body: dict[str, Any]) -> list[int]:
+    raw = body.get("except", [])
+    return [pk for pk in raw if isinstance(pk, int) and not isinstance(pk, bool)] if isinstance(raw, list) else []
+
+
+def _next(request: SignedIn, batch: Batch, body: dict[str, Any]) -> JsonResponse:
+    task = claim_next(batch=batch, reader=request.user, held=_held(body))
+    return JsonResponse({"task": _task_json(request, task), "batch": _batch_json(batch)})
+
+
+def _task_for(request: SignedIn, pk: int) -> Task:
+    tasks = Task.objects.select_related("batch__project__taxonomy", "tile__slide__patient", "pre_label")
+    return get_for(request.user, tasks, pk, Role.ANNOTATOR)
+
+
+@require_POST
+def task_draft(request: SignedIn, pk: int) -> JsonResponse:
+    """Keep work in progress: `{"sequence", "revision", "boxes", "effort"}` -> `{"saved": sequence}`.
+
+    A draft is stored as it is; only a submission is checked box by box.
+    """
+    task = _task_for(request, pk)
+    try:
+        body = json_body(request)
+        sequence, revision, boxes = (body.get(name) for name in ("sequence", "revision", "boxes"))
+        if not isinstance(sequence, int) or not isinstance(revision, int) or sequence < 0 or revision < 0:
+            raise NotJSON("A draft needs a sequence and a revision, both whole numbers from 0.")
+        if not isinstance(boxes, list) or len(boxes) > MAX_DRAFT_BOXES:
+            raise NotJSON(f"A draft needs a list of at most {MAX_DRAFT_BOXES} boxes.")
+    except NotJSON as error:
+        return JsonResponse({"error": str(error)}, status=400)
+    if revision < task.revision:
+        return _conflict(task)
+    saved = save_draft(
+        task=task,
+        user=request.user,
+        sequence=sequence,
+        revision=revision,
+        boxes=boxes,
+        effort=parse_effort(body.get("effort")),
+        lease_until=timezone.now() + lease_length(project=task.batch.project),
+    )
+    return JsonResponse({"saved": saved})
+
+
+@require_POST
+def task_submit(request: SignedIn, pk: int) -> JsonResponse:
+    """Submit: `{"uuid", "revision", "boxes", "effort", "want_next"}` -> `{"annotation", "revision", "batch", "next"}`.
+
+    400 names the boxes that cannot be stored; 409 carries the newer annotation (or says that the batch is closed).
+    """
+    task = _task_for(request, pk)
+    try:
+        body = json_body(request)
+        uuid, revision = UUID(str(body.get("uuid"))), body.get("revision")
+        if not isinstance(revision, int) or isinstance(revision, bool) or revision < 0:
+            raise NotJSON("A submission needs the revision that it is based on.")
+        annotation, _ = submit(
+            task=task,
+            user=request.user,
+            uuid=uuid,
+            revision=revision,
+            boxes=parse_boxes(body.get("boxes"), task=task),
+            effort=parse_effort(body.get("effort")),
+        )
+    except InvalidBoxes as error:
+        problems = [{"index": index, "error": reason} for index, reason in error.problems]
+        return JsonResponse({"error": str(error), "boxes": problems}, status=400)
+    except StaleRevision:
+        return _conflict(task)
+    except BatchClosed as error:
+        return JsonResponse({"error": str(error), "closed": True}, status=409)
+    except ValueError as error:
+        return JsonResponse({"error": str(error)}, status=400)
+    answer = {
+        "annotation": annotation.pk,
+        "revision": annotation.revision,
+        "batch": _batch_json(task.batch),
+        "next": None,
+    }
+    if body.get("want_next"):
+        answer["next"] = _task_json(request, claim_next(batch=task.batch, reader=request.user, held=_held(body)))
+    return JsonResponse(answer)
+
+
+def _conflict(task: Task) -> JsonResponse:
+    newest = task.annotations.select_related("author").order_by("-revision").first()
+    if newest is None:
+        return JsonResponse({"error": "The revision is not one of this task's."}, status=400)
+    theirs = {
+        "revision": newest.revision,
+        "author": newest.author.name,
+        "boxes": boxes_as_json(newest.boxes.select_related("cell_class")),
+    }
+    text = f"{newest.author.name} has submitted this tile since you opened it."
+    return JsonResponse({"error": text, "theirs": theirs}, status=409)
+
+
+@require_POST
+def task_skip(request: SignedIn, pk: int) -> JsonResponse:
+    """Put a tile aside: `{"reason", "except"}` -> the answer of `batch_next`."""
+    task = _task_for(request, pk)
+    try:
+        body = json_body(request)
+    except NotJSON as error:
+        return JsonResponse({"error": str(error)}, status=400)
+    reason = str(body.get("reason") or "").strip()
+    if not reason:
+        return JsonResponse({"error": "Say why the tile is skipped."}, status=400)
+    if not skip(task=task, user=request.user, reason=reason):
+        task.refresh_from_db()
+        if task.state == TaskState.SUBMITTED:
+            return _conflict(task)
+    return _next(request, task.batch, body)

@@ -1,0 +1,173 @@
+"""Slides, patients and tiles."""
+
+from collections import Counter
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import condition, require_GET, require_POST
+
+from annotation.access import get_for, get_project_for, require_role
+from annotation.forms import SlidesForm
+from annotation.models import JobKind, JobState, Patient, Project, Role, Slide, Tile
+from annotation.selectors import TILE_STATES, slides_of, tile_states
+from annotation.services.jobs import active_jobs
+from annotation.services.projects import NotAllowed, set_locked
+from annotation.services.slides import SlideFacts, stage_uploads
+from annotation.services.tiles import slide_jpeg, tile_jpeg
+from annotation.slides.reader import SlideError
+from annotation.views.request import SignedIn
+
+THUMBNAIL_SIDE = 256
+OVERVIEW_SIDE = 2048
+FAILED_SHOWN = 10
+
+
+def _slides_page(request: SignedIn, project: Project, form: SlidesForm, status: int = 200) -> HttpResponse:
+    role = require_role(request.user, project, Role.ANNOTATOR)
+    imports = project.jobs.filter(kind=JobKind.IMPORT_SLIDE).order_by("pk")
+    context = {
+        "project": project,
+        "tab": "slides",
+        "role": role.label,
+        "form": form,
+        "jobs": active_jobs(project).filter(kind__in=[JobKind.IMPORT_SLIDE, JobKind.DEMO]).order_by("pk"),
+        "failed_jobs": imports.filter(state=JobState.FAILED).order_by("-pk")[:FAILED_SHOWN],
+        "slides": slides_of(project),
+        "can_lead": role.covers(Role.LEAD),
+        "can_lock": not project.batches.exists(),
+    }
+    return render(request, "annotation/slides.html", context, status=status)
+
+
+@require_GET
+def project_slides(request: SignedIn, pk: int) -> HttpResponse:
+    project = get_project_for(request.user, pk, Role.ANNOTATOR)
+    return _slides_page(request, project, SlidesForm())
+
+
+@require_POST
+def slides_import(request: SignedIn, pk: int) -> HttpResponse:
+    project = get_project_for(request.user, pk, Role.LEAD)
+    form = SlidesForm(request.POST, request.FILES)
+    if not form.is_valid():
+        return _slides_page(request, project, form, status=422)
+    data = form.cleaned_data
+    facts = SlideFacts(
+        patient=data["patient"].strip(),
+        site=data["site"].strip(),
+        preparation=data["preparation"],
+        mpp=data["mpp"],
+        tiling=data["tiling"],
+    )
+    try:
+        jobs = stage_uploads(project=project, uploads=data["files"], facts=facts, user=request.user)
+    except SlideError as error:
+        form.add_error("files", f"{error} Nothing was imported.")
+        return _slides_page(request, project, form, status=422)
+    messages.success(request, f"Importing {len(jobs)} slide{'' if len(jobs) == 1 else 's'}.")
+    return redirect("project_slides", pk)
+
+
+@require_POST
+def patient_lock(request: SignedIn, pk: int) -> HttpResponse:
+    patient = get_for(request.user, Patient.objects.select_related("project"), pk, Role.LEAD)
+    try:
+        set_locked(patient=patient, locked=request.POST.get("locked") == "1", user=request.user)
+    except NotAllowed as error:
+        messages.error(request, str(error))
+    return redirect("project_slides", patient.project_id)
+
+
+@require_GET
+def slide(request: SignedIn, pk: int) -> HttpResponse:
+    found = get_for(request.user, Slide.objects.select_related("project", "patient", "imported_by"), pk, Role.ANNOTATOR)
+    states = tile_states(found)
+    counts = Counter(state for _, state in states)
+    tiles = [
+        {
+            "tile": tile,
+            "x": tile.x,
+            "y": tile.y,
+            "size": round(tile.extent),
+            "state": state,
+            "label": TILE_STATES[state],
+            "url": reverse("tile", args=[tile.pk]),
+        }
+        for tile, state in states
+    ]
+    legend = [{"state": state, "label": label, "count": counts[state]} for state, label in TILE_STATES.items()]
+    context = {"project": found.project, "tab": "slides", "slide": found, "tiles": tiles, "legend": legend}
+    return render(request, "annotation/slide.html", context)
+
+
+def _jpeg(data: bytes) -> HttpResponse:
+    return HttpResponse(data, content_type="image/jpeg", headers={"X-Content-Type-Options": "nosniff"})
+
+
+def _slide_image(request: SignedIn, pk: int, side: int) -> HttpResponse:
+    found = get_for(request.user, Slide.objects.select_related("project"), pk, Role.ANNOTATOR)
+    try:
+        return _jpeg(slide_jpeg(found, side))
+    except SlideError as error:
+        return HttpResponse(str(error), status=404, content_type="text/plain; charset=utf-8")
+
+
+@require_GET
+@cache_control(private=True, max_age=86400)
+def slide_thumbnail(request: SignedIn, pk: int) -> HttpResponse:
+    return _slide_image(request, pk, THUMBNAIL_SIDE)
+
+
+@require_GET
+@cache_control(private=True, max_age=86400)
+def slide_overview(request: SignedIn, pk: int) -> HttpResponse:
+    return _slide_image(request, pk, OVERVIEW_SIDE)
+
+
+def tile_for(request: SignedIn, pk: int) -> Tile:
+    tiles = Tile.objects.select_related("slide__project__taxonomy", "slide__patient", "truth")
+    return get_for(request.user, tiles, pk, Role.ANNOTATOR)
+
+
+@require_GET
+def tile(request: SignedIn, pk: int) -> HttpResponse:
+    found = tile_for(request, pk)
+    annotations = found.annotations.select_related("author").prefetch_related("boxes").order_by("-pk")
+    boxes = list(found.truth.boxes.select_related("cell_class")) if found.truth else []
+    history = [
+        {"annotation": one, "boxes": len(one.boxes.all()), "is_truth": one.pk == found.truth_id} for one in annotations
+    ]
+    states = {one.pk: state for one, state in tile_states(found.slide)}
+    context = {
+        "project": found.slide.project,
+        "tab": "slides",
+        "tile": found,
+        "boxes": boxes,
+        "history": history,
+        "state": states[found.pk],
+        "state_label": TILE_STATES[states[found.pk]],
+    }
+    return render(request, "annotation/tile.html", context)
+
+
+def _tile_etag(request: HttpRequest, pk: int) -> str:
+    # A tile's pixels never change; the pair of slide and place is unique, and so is the key.
+    return f'"tile-{pk}"'
+
+
+@require_GET
+@cache_control(private=True, max_age=604800, immutable=True)
+def tile_image(request: SignedIn, pk: int) -> HttpResponse:
+    found = get_for(request.user, Tile.objects.select_related("slide__project"), pk, Role.ANNOTATOR)
+    return _tile_jpeg(request, pk, tile=found)
+
+
+@condition(etag_func=lambda request, pk, tile: _tile_etag(request, pk))
+def _tile_jpeg(request: HttpRequest, pk: int, tile: Tile) -> HttpResponse:
+    try:
+        return _jpeg(tile_jpeg(tile))
+    except SlideError as error:
+        return HttpResponse(str(error), status=404, content_type="text/plain; charset=utf-8")

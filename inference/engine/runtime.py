@@ -1,0 +1,76 @@
+"""What every torch back end of this project needs: an offline ultralytics, a device, and all of its processor."""
+
+# mypy: disable-error-code="no-untyped-call"
+
+import atexit
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+
+
+class DeviceError(ValueError):
+    """The device named in the settings does not exist on this machine."""
+
+
+def quiet_ultralytics(config_folder: Path | None = None) -> None:
+    """Keep ultralytics from using the network, the home folder and the console. Call before anything of it is used.
+
+    Its online check (a DNS look-up) runs when it is first imported, so the environment is set before that. Usage
+    statistics are switched off twice: in its settings and in the object that sends them.
+
+    config_folder: where ultralytics may keep its settings file; a folder that goes away with the process by default.
+    """
+    os.environ["YOLO_OFFLINE"] = "true"
+    os.environ["YOLO_AUTOINSTALL"] = "false"
+    os.environ["YOLO_VERBOSE"] = "false"
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))  # ultralytics would set 1
+    if config_folder is not None:
+        os.environ["YOLO_CONFIG_DIR"] = str(config_folder)
+    elif "YOLO_CONFIG_DIR" not in os.environ:
+        os.environ["YOLO_CONFIG_DIR"] = _passing_folder()
+    from ultralytics.utils import LOGGER, SETTINGS
+    from ultralytics.utils.events import events
+
+    LOGGER.setLevel(logging.ERROR)
+    events.enabled = False
+    integrations = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
+    if any(SETTINGS[name] for name in integrations):  # each update writes the settings file
+        SETTINGS.update(dict.fromkeys(integrations, False))
+
+
+def torch_device(name: str) -> torch.device:
+    """The device called "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1". Raises DeviceError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"There is no device called {name!r}: use auto, cpu or cuda.") from error
+    if device.type not in {"cpu", "cuda"}:
+        raise DeviceError(f"The device {name!r} is not supported: use auto, cpu or cuda.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"The device {name!r} is not on this machine: use auto or cpu.")
+    return device
+
+
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether the processor multiplies bfloat16 in hardware; without that, autocast is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+
+
+def use_all_cores() -> None:
+    """Let torch use every core; ultralytics leaves one free and, without OMP_NUM_THREADS, takes only one."""
+    torch.set_num_threads(os.cpu_count() or 1)
+
+
+def _passing_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="marrowloop-ultralytics-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

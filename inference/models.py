@@ -1,0 +1,70 @@
+"""The model registry, and what a model version expects of each tile."""
+
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+
+from annotation.models import Author, Project, Taxonomy, Tile
+
+
+class DetectorKind(models.TextChoices):
+    ONE_STAGE = "one-stage", "one-stage"
+    TWO_STAGE = "two-stage", "two-stage"
+
+
+class ModelVersion(models.Model):
+    """Weights, the taxonomy and the snapshot that they come from. Immutable, but for which one is current."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="model_versions")
+    number = models.PositiveIntegerField()
+    author = models.OneToOneField(Author, on_delete=models.PROTECT, related_name="model_version")
+    taxonomy = models.ForeignKey(Taxonomy, on_delete=models.PROTECT, related_name="+")
+    kind = models.CharField(max_length=9, choices=DetectorKind.choices, default=DetectorKind.ONE_STAGE)
+    weights = models.CharField(max_length=255, help_text="Name in storage.")
+    weights_sha256 = models.CharField(max_length=64)
+    snapshot_hash = models.CharField(max_length=64)
+    config = models.JSONField(default=dict, help_text="What it was trained with.")
+    is_current = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    FROZEN_FIELDS = (
+        "project_id",
+        "number",
+        "author_id",
+        "taxonomy_id",
+        "kind",
+        "weights",
+        "weights_sha256",
+        "snapshot_hash",
+    )
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["project", "number"], name="one_version_per_number"),
+            models.UniqueConstraint(fields=["project"], condition=Q(is_current=True), name="one_current_model"),
+        ]
+
+    def __str__(self) -> str:
+        return f"model {self.number}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        before = None if self._state.adding else ModelVersion.objects.filter(pk=self.pk).first()
+        if before and any(getattr(before, field) != getattr(self, field) for field in self.FROZEN_FIELDS):
+            raise ValueError(f"{self} of {self.project} never changes; register a new version.")
+        super().save(*args, **kwargs)
+
+
+class TileScore(models.Model):
+    """How many boxes of each class number a model version expects on a tile: what selection works with."""
+
+    model_version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="tile_scores")
+    tile = models.ForeignKey(Tile, on_delete=models.CASCADE, related_name="+")
+    expected = models.JSONField(help_text="One number per class, in the taxonomy's order.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["model_version", "tile"], name="one_score_per_tile")]
+
+    def __str__(self) -> str:
+        return f"{self.tile} by {self.model_version}"

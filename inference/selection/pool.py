@@ -1,0 +1,36 @@
+"""What the selection strategies choose from, and what they answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The tiles that a batch can be chosen from.
+
+    tile_ids: int64 (n,). patients: the patient of each tile.
+    expected: float32 (n, classes), the expected count of each class: the sum over the tile's detections of their class
+    scores; zeros where no detector has looked. Raises ValueError if the lengths differ.
+    """
+
+    tile_ids: NDArray[np.int64]
+    patients: Sequence[str]
+    expected: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if not (self.expected.ndim == 2 and len(self.tile_ids) == len(self.patients) == len(self.expected)):
+            raise ValueError("A pool needs one patient and one row of expected counts for each tile.")
+
+    def __len__(self) -> int:
+        return len(self.tile_ids)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen tile, and why, in words for the expert who gets it."""
+
+    tile_id: int
+    reason: str

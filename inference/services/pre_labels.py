@@ -1,0 +1,128 @@
+"""What a model version sees: pre-labels on a batch's tiles, expected counts on the pool's."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+from django.db import transaction
+
+from annotation.models import Annotation, Batch, Box, Project, Task, Tile
+from annotation.services.annotations import pre_label_uuid
+from annotation.services.tiles import read_tiles
+from inference.engine.detector import Detections
+from inference.models import ModelVersion, TileScore
+from inference.services.registry import detector_of
+
+CHUNK = 16  # tiles that go through the detector and into the database together
+PRE_LABEL_SCORE = 0.25
+EXPECTED_SCORE = 0.05
+SCORE_DECIMALS = 4
+
+Progress = Callable[[int, int], None]
+
+
+def pre_label_batch(*, batch: Batch, version: ModelVersion, on_progress: Progress) -> int:
+    """Draw the version's boxes on every task of the batch that nobody has begun; returns how many tiles were new.
+
+    Safe to run again: a tile that this version has labelled is not labelled twice.
+    """
+    tasks = list(batch.tasks.filter(state="open", revision=0).select_related("tile__slide").order_by("tile__slide_id"))
+    done = dict(
+        Annotation.objects.filter(author=version.author, tile__in=[task.tile_id for task in tasks]).values_list(
+            "tile_id", "pk"
+        )
+    )
+    todo = [task.tile for task in tasks if task.tile_id not in done]
+    numbers = dict(version.taxonomy.classes.values_list("number", "pk"))
+    labelled = 0
+    for tiles, found in _detect(version, todo, min_score=PRE_LABEL_SCORE):
+        with transaction.atomic():
+            for tile, detections in zip(tiles, found, strict=True):
+                done[tile.pk] = _write_pre_label(version, tile, detections, numbers).pk
+        labelled += len(tiles)
+        on_progress(labelled, len(todo))
+    Task.objects.bulk_update(_with_pre_labels(tasks, done), ["pre_label"], batch_size=500)
+    return labelled
+
+
+def _with_pre_labels(tasks: list[Task], done: dict[int, int]) -> list[Task]:
+    for task in tasks:
+        task.pre_label_id = done[task.tile_id]
+    return tasks
+
+
+def _write_pre_label(version: ModelVersion, tile: Tile, found: Detections, numbers: dict[int, int]) -> Annotation:
+    annotation = Annotation.objects.create(
+        uuid=pre_label_uuid(author=version.author, tile=tile), tile=tile, author=version.author
+    )
+    Box.objects.bulk_create(_boxes(annotation, tile, found, numbers))
+    return annotation
+
+
+def _boxes(annotation: Annotation, tile: Tile, found: Detections, numbers: dict[int, int]) -> Iterator[Box]:
+    for (x, y, width, height), score, number, scores in zip(
+        found.boxes.astype(float), found.scores, found.class_ids, found.class_scores, strict=True
+    ):
+        left, top = max(x, 0.0), max(y, 0.0)
+        right, bottom = min(x + width, float(tile.width)), min(y + height, float(tile.height))
+        if right - left < 1 or bottom - top < 1:
+            continue
+        yield Box(
+            annotation=annotation,
+            cell_class_id=numbers[int(number)],
+            x=round(left, 2),
+            y=round(top, 2),
+            width=round(right - left, 2),
+            height=round(bottom - top, 2),
+            score=round(float(score), SCORE_DECIMALS),
+            class_scores=[round(float(one), SCORE_DECIMALS) for one in scores],
+        )
+
+
+def score_pool(*, tiles: list[Tile], version: ModelVersion, on_progress: Progress) -> None:
+    """Store how many boxes of each class the version expects on each tile; tiles that have a score keep it."""
+    known = set(TileScore.objects.filter(model_version=version).values_list("tile_id", flat=True))
+    todo = [tile for tile in tiles if tile.pk not in known]
+    scored = 0
+    for some, found in _detect(version, todo, min_score=EXPECTED_SCORE):
+        TileScore.objects.bulk_create(
+            [
+                TileScore(model_version=version, tile=tile, expected=expected_counts(detections))
+                for tile, detections in zip(some, found, strict=True)
+            ],
+            ignore_conflicts=True,
+        )
+        scored += len(some)
+        on_progress(scored, len(todo))
+
+
+def expected_counts(found: Detections) -> list[float]:
+    """The expected number of boxes per class: the sum of the class scores over the boxes."""
+    sums = found.class_scores.sum(axis=0) if len(found) else np.zeros(found.class_scores.shape[1])
+    return [round(float(value), SCORE_DECIMALS) for value in sums]
+
+
+def pool_tiles(project: Project) -> list[Tile]:
+    """Every tile without a truth or a task, outside the locked patients."""
+    return list(
+        Tile.objects.filter(slide__project=project, slide__patient__locked=False, truth=None, tasks=None)
+        .select_related("slide__patient")
+        .order_by("slide_id", "row", "column")
+    )
+
+
+def _detect(
+    version: ModelVersion, tiles: list[Tile], *, min_score: float
+) -> Iterator[tuple[list[Tile], list[Detections]]]:
+    if not tiles:
+        return
+    detector = detector_of(version)
+    for chunk in _chunks(read_tiles(tiles)):
+        found = detector.detect(np.stack([pixels for _, pixels in chunk]), min_score=min_score)
+        yield [tile for tile, _ in chunk], found
+
+
+def _chunks(items: Iterable[tuple[Tile, np.ndarray]]) -> Iterator[list[tuple[Tile, np.ndarray]]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk

@@ -1,0 +1,39 @@
+// Undo and redo without limit within a tile. Boxes are immutable, so a step costs one array.
+
+export class History {
+  constructor(boxes) {
+    this.past = [];
+    this.present = { boxes, selected: null };
+    this.future = [];
+  }
+
+  /** `before`: the selection before the change. `merge`: part of the step before it (a held arrow key is one step). */
+  record(boxes, selected, before, { merge = false } = {}) {
+    if (!merge || !this.canUndo) this.past.push({ boxes: this.present.boxes, selected: before });
+    this.present = { boxes, selected };
+    this.future = [];
+  }
+
+  get canUndo() {
+    return this.past.length > 0;
+  }
+
+  get canRedo() {
+    return this.future.length > 0;
+  }
+
+  /** The boxes and selection to go back to, or null. */
+  undo() {
+    if (!this.canUndo) return null;
+    this.future.push(this.present);
+    this.present = this.past.pop();
+    return this.present;
+  }
+
+  redo() {
+    if (!this.canRedo) return null;
+    this.past.push(this.present);
+    this.present = this.future.pop();
+    return this.present;
+  }
+}

@@ -1,0 +1,58 @@
+// Work kept in this browser (localStorage) until the server has it. Records carry the reader's name, so that on a shared
+// computer nobody restores or sends the work of somebody else.
+
+const PREFIX = "marrowloop";
+
+export class Storage {
+  constructor(reader, batch) {
+    this.reader = reader;
+    this.batch = batch;
+  }
+
+  /** False if the browser refuses (full, or storage switched off). */
+  put(kind, task, record) {
+    try {
+      localStorage.setItem(`${PREFIX}:${kind}:${task}`, JSON.stringify({ ...record, reader: this.reader, batch: this.batch }));
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  get(kind, task) {
+    return this.read(`${PREFIX}:${kind}:${task}`);
+  }
+
+  drop(kind, task) {
+    try {
+      localStorage.removeItem(`${PREFIX}:${kind}:${task}`);
+    } catch {
+      // Nothing was kept, so nothing is left behind.
+    }
+  }
+
+  /** All records of a kind of this reader and batch, the oldest first. */
+  all(kind) {
+    const start = `${PREFIX}:${kind}:`;
+    const keys = Object.keys(localStorageOrEmpty()).filter((key) => key.startsWith(start));
+    const records = keys.map((key) => this.read(key)).filter((record) => record?.batch === this.batch);
+    return records.sort((first, second) => first.kept - second.kept);
+  }
+
+  read(key) {
+    try {
+      const record = JSON.parse(localStorage.getItem(key));
+      return record?.reader === this.reader ? record : null;
+    } catch {
+      return null;
+    }
+  }
+}
+
+function localStorageOrEmpty() {
+  try {
+    return localStorage;
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,195 @@
+// The film strip: every cell of the tile as a crop, by class, the least certain first; and the same as a table for screen
+// readers. Crops are redrawn only when their box changes, and only once the tile itself is on screen.
+
+import { centre } from "./geometry.mjs";
+import { keepFocus, make, swatch } from "./panels.mjs";
+import { certainty, walkOrder } from "./state.mjs";
+import { DOUBTFUL_BELOW, formatCertainty } from "./tags.mjs";
+
+const SIDE = 72;
+const OUTSIDE = "#3a3a3a";
+// The crop shows the cell with this much around it: its neighbourhood helps to name it.
+const CONTEXT = 1.25;
+const CROPS_PER_FRAME = 40;
+
+export class FilmStrip {
+  constructor(editor, list) {
+    this.editor = editor;
+    this.list = list;
+    this.cells = new Map();
+    this.headings = new Map();
+    this.waiting = new Set();
+    this.frame = null;
+    keepFocus(list);
+    list.addEventListener("click", (event) => this.click(event));
+    list.addEventListener("pointerover", (event) => editor.hover(keyOf(event.target)));
+    list.addEventListener("pointerleave", () => editor.hover(null));
+    editor.on("work", () => this.reset());
+    editor.on("boxes", () => this.update());
+    editor.on("selection", () => this.showSelection());
+  }
+
+  click(event) {
+    const key = keyOf(event.target);
+    if (key === null) return;
+    this.editor.select(key);
+    this.editor.reveal();
+  }
+
+  reset() {
+    this.cells.clear();
+    this.waiting.clear();
+    this.list.replaceChildren();
+    this.list.scrollTop = 0;
+    this.update();
+  }
+
+  update() {
+    const wanted = this.editor.classes.flatMap((cellClass) => this.groupOf(cellClass));
+    const alive = new Set(this.editor.state.boxes.map((box) => box.key));
+    for (const key of this.cells.keys()) if (!alive.has(key)) this.cells.delete(key);
+    place(this.list, wanted);
+    this.showSelection();
+  }
+
+  /** The heading and the crops of one class. */
+  groupOf(cellClass) {
+    const boxes = walkOrder(this.editor.state.boxes.filter((box) => box.class === cellClass.id));
+    return boxes.length ? [this.heading(cellClass, boxes.length), ...boxes.map((box) => this.cell(box, cellClass))] : [];
+  }
+
+  heading(cellClass, count) {
+    if (!this.headings.has(cellClass.id)) {
+      const item = make("li", "group");
+      item.append(swatch(cellClass.colour), make("span", "name", cellClass.name), make("span", "count"));
+      this.headings.set(cellClass.id, item);
+    }
+    const item = this.headings.get(cellClass.id);
+    item.lastChild.textContent = count;
+    return item;
+  }
+
+  cell(box, cellClass) {
+    const known = this.cells.get(box.key);
+    if (known?.box === box) return known.item;
+    const cell = known ?? this.makeCell(box.key);
+    const moved = known === undefined || ["x", "y", "width", "height"].some((name) => known.box[name] !== box[name]);
+    cell.box = box;
+    const score = certainty(box);
+    cell.code.textContent = cellClass.code;
+    cell.score.textContent = formatCertainty(score);
+    cell.score.classList.toggle("doubtful", score !== null && score < DOUBTFUL_BELOW);
+    cell.button.classList.toggle("untouched", !box.touched);
+    cell.button.style.borderColor = cellClass.colour;
+    cell.button.setAttribute("aria-label", `${cellClass.name}${score === null ? "" : `, certainty ${formatCertainty(score)}`}`);
+    if (moved) this.drawLater(cell);
+    return cell.item;
+  }
+
+  makeCell(key) {
+    const item = make("li", "cell");
+    const button = make("button");
+    button.type = "button";
+    button.dataset.key = key;
+    const crop = make("canvas");
+    const caption = make("span", "caption");
+    const code = make("span", "code");
+    const score = make("span", "score");
+    caption.append(code, score);
+    button.append(crop);
+    item.append(button, caption);
+    const cell = { item, button, crop, code, score, box: null };
+    this.cells.set(key, cell);
+    return cell;
+  }
+
+  drawLater(cell) {
+    this.waiting.add(cell);
+    // Two frames on: the tile is drawn first.
+    this.frame ??= requestAnimationFrame(() => requestAnimationFrame(() => this.drawSome()));
+  }
+
+  drawSome() {
+    this.frame = null;
+    const batch = [...this.waiting].slice(0, CROPS_PER_FRAME);
+    for (const cell of batch) {
+      this.waiting.delete(cell);
+      this.drawCrop(cell);
+    }
+    if (this.waiting.size) this.frame = requestAnimationFrame(() => this.drawSome());
+  }
+
+  drawCrop({ crop, box }) {
+    const image = this.editor.work?.image;
+    if (!image) return;
+    const ratio = window.devicePixelRatio || 1;
+    crop.width = crop.height = Math.round(SIDE * ratio);
+    const side = Math.max(box.width, box.height) * CONTEXT;
+    const middle = centre(box);
+    const context = crop.getContext("2d", { alpha: false });
+    context.fillStyle = OUTSIDE;
+    context.fillRect(0, 0, crop.width, crop.height);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(image, middle.x - side / 2, middle.y - side / 2, side, side, 0, 0, crop.width, crop.height);
+  }
+
+  showSelection() {
+    const { selected } = this.editor.state;
+    this.list.querySelector('[aria-pressed="true"]')?.setAttribute("aria-pressed", "false");
+    const cell = this.cells.get(selected);
+    if (!cell) return;
+    cell.button.setAttribute("aria-pressed", "true");
+    scrollInto(this.list, cell.item);
+  }
+}
+
+function keyOf(element) {
+  const button = element.closest("li")?.querySelector("[data-key]");
+  return button ? Number(button.dataset.key) : null;
+}
+
+/** Makes `wanted` the children of the list, touching only those out of place. */
+function place(list, wanted) {
+  wanted.forEach((item, index) => {
+    if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
+  });
+  while (list.children.length > wanted.length) list.lastChild.remove();
+}
+
+function scrollInto(list, item) {
+  const top = item.offsetTop - list.offsetTop;
+  if (top < list.scrollTop) list.scrollTop = top - 24;
+  else if (top + item.offsetHeight > list.scrollTop + list.clientHeight) {
+    list.scrollTop = top + item.offsetHeight - list.clientHeight + 4;
+  }
+}
+
+export class BoxTable {
+  constructor(editor, body) {
+    this.editor = editor;
+    this.body = body;
+    editor.on("work boxes", () => this.update());
+    editor.on("selection", () => this.showSelection());
+  }
+
+  update() {
+    const rows = walkOrder(this.editor.state.boxes).map((box, index) => this.row(box, index));
+    this.body.replaceChildren(...rows);
+    this.showSelection();
+  }
+
+  row(box, index) {
+    const row = make("tr");
+    Object.assign(row.dataset, { key: box.key, class: box.class, touched: box.touched });
+    const name = this.editor.classOf.get(box.class)?.name ?? "unknown class";
+    const texts = [index + 1, name, formatCertainty(certainty(box)), box.x, box.y, box.width, box.height];
+    row.append(...texts.map((text) => make("td", "", String(text))));
+    return row;
+  }
+
+  showSelection() {
+    for (const row of this.body.children) {
+      row.setAttribute("aria-selected", String(Number(row.dataset.key) === this.editor.state.selected));
+    }
+  }
+}

@@ -1,0 +1,60 @@
+// Where the tile lies in its pane. A view: { scale, x, y }: CSS px per tile px, and the tile's origin in CSS px of the pane.
+
+const MARGIN = 8;
+const LARGEST_SCALE = 32;
+// So much of the tile (CSS px) stays in the pane however far it is panned.
+const ALWAYS_VISIBLE = 64;
+
+const clamp = (value, low, high) => Math.max(low, Math.min(value, high));
+
+/** The whole tile, as large as the pane lets it, in the middle. */
+export function fit(tile, pane) {
+  const room = { width: Math.max(1, pane.width - 2 * MARGIN), height: Math.max(1, pane.height - 2 * MARGIN) };
+  return centred(tile, pane, Math.min(room.width / tile.width, room.height / tile.height));
+}
+
+/** One image pixel on one screen pixel: `ratio` is the device pixel ratio. */
+export function actualSize(view, tile, pane, ratio) {
+  const scale = 1 / ratio;
+  const middle = toTile(view, { x: pane.width / 2, y: pane.height / 2 });
+  const moved = { scale, x: pane.width / 2 - middle.x * scale, y: pane.height / 2 - middle.y * scale };
+  return keepVisible(moved, tile, pane);
+}
+
+function centred(tile, pane, scale) {
+  return { scale, x: (pane.width - tile.width * scale) / 2, y: (pane.height - tile.height * scale) / 2 };
+}
+
+/** Zooms by `factor` and leaves the tile's point under `at` (pane px) where it is. */
+export function zoomAt(view, factor, at, tile, pane) {
+  const smallest = fit(tile, pane).scale / 2;
+  const scale = clamp(view.scale * factor, smallest, LARGEST_SCALE);
+  const point = toTile(view, at);
+  return keepVisible({ scale, x: at.x - point.x * scale, y: at.y - point.y * scale }, tile, pane);
+}
+
+export function pan(view, dx, dy, tile, pane) {
+  return keepVisible({ ...view, x: view.x + dx, y: view.y + dy }, tile, pane);
+}
+
+function keepVisible(view, tile, pane) {
+  const width = tile.width * view.scale;
+  const height = tile.height * view.scale;
+  return {
+    scale: view.scale,
+    x: clamp(view.x, ALWAYS_VISIBLE - width, pane.width - ALWAYS_VISIBLE),
+    y: clamp(view.y, ALWAYS_VISIBLE - height, pane.height - ALWAYS_VISIBLE),
+  };
+}
+
+export const toTile = (view, at) => ({ x: (at.x - view.x) / view.scale, y: (at.y - view.y) / view.scale });
+
+export const toPane = (view, point) => ({ x: point.x * view.scale + view.x, y: point.y * view.scale + view.y });
+
+/** The view unchanged if the box is wholly in the pane, else panned so that the box is in its middle. */
+export function reveal(view, box, tile, pane) {
+  const start = toPane(view, box);
+  const end = toPane(view, { x: box.x + box.width, y: box.y + box.height });
+  if (start.x >= 0 && start.y >= 0 && end.x <= pane.width && end.y <= pane.height) return view;
+  return pan(view, (pane.width - start.x - end.x) / 2, (pane.height - start.y - end.y) / 2, tile, pane);
+}

@@ -1,0 +1,57 @@
+// Everything about one tile in this window: the task, its decoded image, the boxes with their history, and the effort.
+
+import { loadImage } from "./api.mjs";
+import { Clock } from "./clock.mjs";
+import { History } from "./history.mjs";
+import { forBrowser, makeState, receiveBoxes } from "./state.mjs";
+
+/** The newest of: the copy kept in this browser, the server's draft, the pre-labels. */
+function startingPoint(task, kept) {
+  const sequence = task.draft?.sequence ?? 0;
+  if (kept && kept.sequence > sequence) return kept;
+  return task.draft ?? { sequence: 0, revision: task.revision, boxes: task.boxes, effort: null };
+}
+
+export function makeWork(task, storage) {
+  const kept = storage.get("draft", task.id);
+  const start = startingPoint(task, kept);
+  const boxes = receiveBoxes(start.boxes, task.boxes);
+  return {
+    task,
+    image: null,
+    imageError: null,
+    state: makeState(boxes),
+    history: new History(boxes),
+    clock: new Clock(start.effort),
+    // A draft is based on the revision it was begun on; a stale one is found out at submission, with both versions shown.
+    revision: start.revision,
+    sequence: start.sequence,
+    saved: task.draft?.sequence ?? 0,
+    savedActive: task.draft?.effort?.active_seconds ?? 0,
+    // True while the server holds another version than the one this work is based on: drafts then stay in this browser.
+    conflict: false,
+    restored: start === kept,
+    uuid: null,
+    closed: false,
+  };
+}
+
+/** Fetches and decodes the tile's image into `work.image`, or puts the reason why not into `work.imageError`. */
+export async function prepareImage(work) {
+  try {
+    work.image = await loadImage(work.task.tile.image);
+    work.imageError = null;
+  } catch (error) {
+    work.imageError = error.message;
+  }
+}
+
+/** What this browser keeps of the work until the server has it. */
+export function snapshot(work) {
+  return {
+    sequence: work.sequence,
+    revision: work.revision,
+    boxes: forBrowser(work.state.boxes),
+    effort: work.clock.read(),
+  };
+}

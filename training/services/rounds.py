@@ -1,0 +1,220 @@
+"""The round as a machine: each step is a job; a step that ended starts the next in the same transaction.
+
+    selecting -> pre-labelling (assisted rounds) -> annotating -> closing -> training -> evaluating -> done
+
+A step's job may run twice: it looks whether the round is still at its step and otherwise does nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from annotation.models import JobKind, Project, User
+from annotation.services.batches import close_batch, create_batch, open_batch
+from annotation.services.events import record
+from annotation.services.jobs import JobError, RunningJob, cancel_job, create_job, retry_job
+from annotation.services.projects import NotAllowed
+from inference.models import ModelVersion
+from inference.services.choosing import choose_tiles
+from inference.services.pre_labels import pre_label_batch
+from inference.services.registry import current_version
+from training.models import Mode, Round, RoundState
+from training.services.runs import evaluate_version, promote_if_better, train_snapshot
+from training.services.snapshots import take_snapshot
+
+MANUAL_ROUNDS = 2  # the paper's first two rounds are manual
+STEP_JOBS = {
+    RoundState.SELECTING: JobKind.SELECT,
+    RoundState.PRE_LABELLING: JobKind.PRE_LABEL,
+    RoundState.CLOSING: JobKind.SNAPSHOT,
+    RoundState.TRAINING: JobKind.TRAIN,
+    RoundState.EVALUATING: JobKind.EVALUATE,
+}
+
+
+@dataclass(frozen=True)
+class RoundSettings:
+    """What the lead sets for a round. Image size in px, a multiple of 32."""
+
+    size: int = 250
+    strategy: str = "rare"
+    model: str = "yolo11n"
+    epochs: int = 60
+    image_size: int = 320
+    batch_size: int = 16
+    seed: int = 0
+    from_previous: bool = False
+
+
+def settings_of(round_: Round) -> RoundSettings:
+    return RoundSettings(**round_.settings)
+
+
+def next_mode(project: Project) -> Mode:
+    """Manual for two rounds, as in the paper, and for as long as there is no model; then assisted."""
+    done = project.rounds.filter(state=RoundState.DONE).count()
+    return Mode.ASSISTED if done >= MANUAL_ROUNDS and current_version(project) else Mode.MANUAL
+
+
+@transaction.atomic
+def start_round(*, project: Project, mode: Mode, settings: RoundSettings, user: User | None) -> Round:
+    """Begin the next round. Raises NotAllowed if one is under way, or if an assisted one has no model."""
+    if mode == Mode.ASSISTED and current_version(project) is None:
+        raise NotAllowed("An assisted round needs a model: finish a manual round first.")
+    number = (project.rounds.aggregate(highest=Max("number"))["highest"] or 0) + 1
+    try:
+        with transaction.atomic():
+            round_ = Round.objects.create(project=project, number=number, mode=mode, settings=asdict(settings))
+    except IntegrityError as error:
+        raise NotAllowed("A round is under way: finish or cancel it first.") from error
+    record(project=project, user=user, verb="started", subject=round_, mode=mode, **asdict(settings))
+    _queue_step(round_, user)
+    return round_
+
+
+@transaction.atomic
+def close_round(*, round_: Round, user: User | None) -> None:
+    """End the annotating of a round and go on to training. Raises NotAllowed in any other state, or with no work."""
+    if round_.batch is None or not round_.batch.tasks.filter(state="submitted").exists():
+        raise NotAllowed("No tile of this round's batch is confirmed yet.")
+    if not _move(round_, RoundState.ANNOTATING, RoundState.CLOSING, user=user):
+        raise NotAllowed(f"{round_} is not being annotated.")
+    close_batch(batch=round_.batch, user=user)
+
+
+@transaction.atomic
+def retry_round(*, round_: Round, user: User | None) -> None:
+    """Run the failed step again. Raises NotAllowed if it has not failed."""
+    if round_.job is None or round_.is_over or not retry_job(job=round_.job, user=user):
+        raise NotAllowed(f"No step of {round_} has failed.")
+
+
+@transaction.atomic
+def cancel_round(*, round_: Round, user: User | None) -> None:
+    """Give a round up; what was confirmed in it stays. Raises NotAllowed if it is over."""
+    changed = Round.objects.filter(pk=round_.pk).exclude(state__in=[RoundState.DONE, RoundState.CANCELLED])
+    if not changed.update(state=RoundState.CANCELLED, done_at=timezone.now()):
+        raise NotAllowed(f"{round_} is over.")
+    if round_.job is not None:
+        cancel_job(job=round_.job, user=user)
+    if round_.batch is not None:
+        close_batch(batch=round_.batch, user=user)
+    record(project=round_.project, user=user, verb="cancelled", subject=round_)
+
+
+def _move(round_: Round, here: RoundState, there: RoundState, *, user: User | None = None, **fields: Any) -> bool:
+    """From one state to another by a conditional UPDATE; the next step's job starts with the commit."""
+    if not Round.objects.filter(pk=round_.pk, state=here).update(state=there, **fields):
+        return False
+    round_.refresh_from_db()
+    record(project=round_.project, user=user, verb=f"{here} ended", subject=round_)
+    _queue_step(round_, user)
+    return True
+
+
+def _queue_step(round_: Round, user: User | None) -> None:
+    kind = STEP_JOBS.get(RoundState(round_.state))
+    if kind is not None:
+        round_.job = create_job(
+            project=round_.project, kind=kind, subject=str(round_), created_by=user, round=round_.pk
+        )
+        round_.save(update_fields=["job"])
+
+
+def step(
+    state: RoundState, work: Callable[[RunningJob, Round], dict[str, Any]]
+) -> Callable[[RunningJob], dict[str, Any]]:
+    """A job's function that does `work` if the round is still at `state`."""
+
+    def run(running: RunningJob) -> dict[str, Any]:
+        round_ = Round.objects.select_related("project__taxonomy", "batch", "snapshot", "model_version").get(
+            pk=running.job.arguments["round"]
+        )
+        if round_.state != state:
+            return {"message": "done by an earlier attempt"}
+        return work(running, round_)
+
+    return run
+
+
+def select(running: RunningJob, round_: Round) -> dict[str, Any]:
+    settings, assisted = settings_of(round_), round_.mode == Mode.ASSISTED
+    version = current_version(round_.project) if assisted else None
+    choices, expected = choose_tiles(
+        project=round_.project,
+        strategy=settings.strategy,
+        size=settings.size,
+        seed=settings.seed + round_.number,
+        version=version,
+        on_progress=lambda done, total: running.report(0.9 * done / total, f"looked at {done} of {total} tiles"),
+    )
+    if not choices:
+        raise JobError("No unlabelled tile is left outside the locked test set: import more slides.", code="no-tiles")
+    with transaction.atomic():
+        batch = create_batch(
+            project=round_.project,
+            name=f"Round {round_.number}",
+            choices=[(choice.tile_id, choice.reason) for choice in choices],
+            expected=expected,
+            user=running.job.created_by,
+        )
+        if not assisted:
+            open_batch(batch=batch)
+        there = RoundState.PRE_LABELLING if assisted else RoundState.ANNOTATING
+        if not _move(round_, RoundState.SELECTING, there, user=running.job.created_by, batch=batch):
+            transaction.set_rollback(True)
+            return {"message": "done by an earlier attempt"}
+    return {"batch": batch.pk, "message": f"{len(choices)} tiles"}
+
+
+def pre_label(running: RunningJob, round_: Round) -> dict[str, Any]:
+    version = current_version(round_.project)
+    if version is None or round_.batch is None:
+        raise JobError("There is no current model to pre-label with.")
+    new = pre_label_batch(
+        batch=round_.batch,
+        version=version,
+        on_progress=lambda done, total: running.report(done / total, f"{done} of {total} tiles"),
+    )
+    with transaction.atomic():
+        open_batch(batch=round_.batch)
+        _move(round_, RoundState.PRE_LABELLING, RoundState.ANNOTATING, user=running.job.created_by)
+    return {"message": f"{new} tiles by {version}"}
+
+
+def snapshot(running: RunningJob, round_: Round) -> dict[str, Any]:
+    with transaction.atomic():
+        taken = take_snapshot(project=round_.project, seed=settings_of(round_).seed)
+        _move(round_, RoundState.CLOSING, RoundState.TRAINING, user=running.job.created_by, snapshot=taken)
+    return {"message": f"{taken}: {taken.tiles.count()} tiles; {taken.split_note}"}
+
+
+def train(running: RunningJob, round_: Round) -> dict[str, Any]:
+    if round_.snapshot is None:
+        raise JobError("The round has no snapshot to train on.")
+
+    def go_on(version: ModelVersion) -> None:
+        _move(round_, RoundState.TRAINING, RoundState.EVALUATING, user=running.job.created_by, model_version=version)
+
+    version, map50 = train_snapshot(
+        running, round_.snapshot, settings_of(round_), key=f"round-{round_.pk}", on_version=go_on
+    )
+    found = "" if map50 is None else f", mAP@0.5 {map50:.2f} on the validation part"
+    return {"model_version": version.pk, "message": f"{version}{found}"}
+
+
+def evaluate(running: RunningJob, round_: Round) -> dict[str, Any]:
+    if round_.model_version is None:
+        raise JobError("The round has no model to evaluate.")
+    evaluation = evaluate_version(running, round_.model_version, round_.snapshot)
+    with transaction.atomic():
+        promoted = promote_if_better(version=round_.model_version, evaluation=evaluation)
+        _move(round_, RoundState.EVALUATING, RoundState.DONE, user=running.job.created_by, done_at=timezone.now())
+    map50 = evaluation.metrics["map50"]
+    verdict = "now the current model" if promoted else "not better than the current model, which stays"
+    shown = "no boxes to test on" if map50 is None else f"mAP@0.5 {map50:.3f}"
+    return {"message": f"{shown} on {evaluation.tiles} {evaluation.get_part_display()} tiles; {verdict}"}

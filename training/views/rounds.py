@@ -1,0 +1,171 @@
+"""Rounds: the list, starting one, following and closing it."""
+
+from dataclasses import asdict
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from annotation.access import get_for, get_project_for, require_role
+from annotation.models import Role, TaskState, Tile
+from annotation.selectors import class_rows, largest, truth_counts
+from annotation.services.batches import progress_of
+from annotation.services.projects import NotAllowed
+from annotation.views.request import SignedIn
+from training.forms import MODELS, RoundForm
+from training.models import Mode, Round, RoundState
+from training.selectors import round_rows, round_steps
+from training.services.rounds import (
+    RoundSettings,
+    cancel_round,
+    close_round,
+    next_mode,
+    retry_round,
+    settings_of,
+    start_round,
+)
+from training.views.live import live_page, stamp_of
+
+THUMBNAILS = 12
+
+
+@require_GET
+def project_rounds(request: SignedIn, pk: int) -> HttpResponse:
+    project = get_project_for(request.user, pk, Role.ANNOTATOR)
+    role = require_role(request.user, project, Role.ANNOTATOR)
+    rows = round_rows(project)
+    context = {
+        "project": project,
+        "tab": "rounds",
+        "role": role.label,
+        "rounds": rows,
+        "can_start": role.covers(Role.LEAD) and all(row["round"].is_over for row in rows),
+    }
+    return render(request, "training/rounds.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def round_new(request: SignedIn, pk: int) -> HttpResponse:
+    project = get_project_for(request.user, pk, Role.LEAD)
+    newest = project.rounds.order_by("-number").first()
+    mode = next_mode(project)
+    initial = (settings_of(newest) if newest else RoundSettings()).__dict__ | {
+        "mode": mode,
+        "strategy": "rare" if mode == Mode.ASSISTED else "random",
+    }
+    form = RoundForm(request.POST or None, initial=initial)
+    if request.method == "POST" and form.is_valid():
+        try:
+            started = start_round(
+                project=project, mode=Mode(form.cleaned_data["mode"]), settings=form.settings(), user=request.user
+            )
+        except NotAllowed as error:
+            form.add_error(None, str(error))
+        else:
+            return redirect("round", started.pk)
+    number = (newest.number if newest else 0) + 1
+    context = {"project": project, "tab": "rounds", "form": form, "number": number}
+    return render(request, "training/round_form.html", context, status=422 if form.errors else 200)
+
+
+def _round_for(request: SignedIn, pk: int, role: Role) -> Round:
+    return get_for(
+        request.user,
+        Round.objects.select_related(
+            "project__taxonomy", "batch__project__taxonomy", "job", "snapshot", "model_version"
+        ),
+        pk,
+        role,
+    )
+
+
+@require_GET
+def round_(request: SignedIn, pk: int) -> HttpResponse:
+    found = _round_for(request, pk, Role.ANNOTATOR)
+    role = require_role(request.user, found.project, Role.ANNOTATOR)
+    done, total = progress_of(found.batch) if found.batch else (0, 0)
+    job = found.job
+    active = job is not None and job.is_active
+    stamp = stamp_of(found.state, job.pk if job else None, job.state if job else None)
+    can_lead = role.covers(Role.LEAD)
+    live = {"jobs": [job] if job else [], "active": active, "can_act": can_lead, "stamp": stamp}
+    answer = live_page(request, stamp, live)
+    if answer is not None:
+        return answer
+    counts = (
+        truth_counts(Tile.objects.filter(tasks__batch=found.batch))
+        if found.batch
+        else truth_counts(Tile.objects.none())
+    )
+    expected = found.batch.expected if found.batch else {}
+    rows = class_rows(found.project, counts, expected)
+    submitted = found.batch is not None and found.batch.tasks.filter(state=TaskState.SUBMITTED).exists()
+    context = live | {
+        "project": found.project,
+        "tab": "rounds",
+        "role": role.label,
+        "round": found,
+        "steps": round_steps(found, done, total),
+        "done": done,
+        "total": total,
+        "class_counts": rows,
+        "class_max": largest(rows),
+        "has_expected": bool(expected),
+        "tasks": found.batch.tasks.select_related("tile__slide", "reader")[:THUMBNAILS] if found.batch else [],
+        "settings": _described(found),
+        "can_lead": can_lead,
+        "can_close": can_lead and found.state == RoundState.ANNOTATING and submitted,
+        "can_retry": can_lead and found.failed and not found.is_over,
+        "can_cancel": can_lead and not found.is_over,
+    }
+    return render(request, "training/round.html", context)
+
+
+def _described(found: Round) -> list[tuple[str, object]]:
+    values = asdict(settings_of(found))
+    rows: list[tuple[str, object]] = [
+        ("Tiles", values["size"]),
+        ("Selection", values["strategy"]),
+        ("Detector", MODELS.get(values["model"], values["model"])),
+        ("Epochs", values["epochs"]),
+        ("Image size", f"{values['image_size']} px"),
+        ("Tiles per step", values["batch_size"]),
+        ("Seed", values["seed"]),
+        ("Starts from", "the current model" if values["from_previous"] else "scratch"),
+    ]
+    if found.snapshot is not None:
+        rows += [("Snapshot", found.snapshot.content_hash[:12]), ("Split", found.snapshot.split_note)]
+    if found.model_version is not None:
+        rows.append(("Model", str(found.model_version)))
+    return rows
+
+
+@require_POST
+def round_close(request: SignedIn, pk: int) -> HttpResponse:
+    found = _round_for(request, pk, Role.LEAD)
+    try:
+        close_round(round_=found, user=request.user)
+    except NotAllowed as error:
+        messages.error(request, str(error))
+    return redirect("round", pk)
+
+
+@require_POST
+def round_retry(request: SignedIn, pk: int) -> HttpResponse:
+    found = _round_for(request, pk, Role.LEAD)
+    try:
+        retry_round(round_=found, user=request.user)
+    except NotAllowed as error:
+        messages.error(request, str(error))
+    return redirect("round", pk)
+
+
+@require_POST
+def round_cancel(request: SignedIn, pk: int) -> HttpResponse:
+    found = _round_for(request, pk, Role.LEAD)
+    try:
+        cancel_round(round_=found, user=request.user)
+    except NotAllowed as error:
+        messages.error(request, str(error))
+    return redirect("round", pk)
