@@ -30,7 +30,7 @@ class SeveralFilesField(forms.FileField):
 
 
 class SlidesForm(forms.Form):
-    files = SeveralFilesField(
+    files = SeveralFilesField(  # type: ignore[assignment]
         label="Slide files",
         allow_empty_file=True,
         max_length=255,

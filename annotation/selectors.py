@@ -63,7 +63,7 @@ def class_rows(
 
 
 def largest(rows: list[dict[str, Any]]) -> float:
-    return max([1.0] + [row["count"] for row in rows] + [row["expected"] or 0.0 for row in rows])
+    return max(1.0, *(float(row["count"]) for row in rows), *(float(row["expected"] or 0) for row in rows))
 
 
 def expert_hours(project: Project) -> float:
@@ -99,11 +99,14 @@ def _state(tile: Any, task_state: str | None) -> str:
 
 def readers_of(batch: Batch) -> list[dict[str, Any]]:
     """Who has how many of the batch's tasks in which state, and the hours that they spent."""
-    states = ("submitted", "leased", "skipped")
-    counts = (
-        batch.tasks.filter(reader__isnull=False, state__in=states)
+    counts: Any = (
+        batch.tasks.filter(reader__isnull=False, state__in=["submitted", "leased", "skipped"])
         .values("reader", name=F("reader__username"))
-        .annotate(**{state: Count("pk", filter=Q(state=state)) for state in states})
+        .annotate(
+            submitted=Count("pk", filter=Q(state="submitted")),
+            leased=Count("pk", filter=Q(state="leased")),
+            skipped=Count("pk", filter=Q(state="skipped")),
+        )
         .order_by("name")
     )
     seconds = dict(
@@ -113,8 +116,13 @@ def readers_of(batch: Batch) -> list[dict[str, Any]]:
         .order_by()
     )
     return [
-        {"reader": row["name"], "hours": seconds.get(row["reader"], 0.0) / 3600}
-        | {state: row[state] for state in states}
+        {
+            "reader": row["name"],
+            "submitted": row["submitted"],
+            "leased": row["leased"],
+            "skipped": row["skipped"],
+            "hours": seconds.get(row["reader"], 0.0) / 3600,
+        }
         for row in counts
     ]
 

@@ -155,7 +155,7 @@ if S3_BUCKET:
     }
 
 # --- Jobs: filesystem broker embedded, Redis or RabbitMQ by CELERY_BROKER_URL ---
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="filesystem://")
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="filesystem://localhost")
 if CELERY_BROKER_URL.startswith("filesystem://"):
     BROKER_DIR = DATA_DIR / "broker"
     CELERY_BROKER_TRANSPORT_OPTIONS = {

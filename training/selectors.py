@@ -61,7 +61,7 @@ def round_rows(project: Project) -> list[dict[str, Any]]:
                 "round": round_,
                 "number": round_.number,
                 "state": round_.state,
-                "mode": round_.get_mode_display(),  # type: ignore[attr-defined]
+                "mode": round_.get_mode_display(),
                 "tiles_done": round_.tiles_done,
                 "tiles": round_.tiles,
                 "hours": hours_of(round_),

@@ -1,6 +1,6 @@
 """Annotations and their boxes: immutable once written."""
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from django.db import models
 from django.db.models import F, Q
@@ -9,12 +9,14 @@ from annotation.models.project import Project, User
 from annotation.models.slide import Tile
 from annotation.models.taxonomy import CellClass
 
+M = TypeVar("M", bound=models.Model)
+
 
 class ImmutableError(Exception):
     """Somebody tried to change or delete what never changes."""
 
 
-class ImmutableQuerySet(models.QuerySet[Any]):
+class ImmutableQuerySet(models.QuerySet[M]):
     def update(self, **kwargs: Any) -> NoReturn:
         raise ImmutableError(f"{self.model.__name__} rows never change; write a new annotation that supersedes.")
 

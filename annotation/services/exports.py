@@ -123,7 +123,7 @@ def write_format(
 
 
 def _image_of(tile: LabelledTile) -> bytes:
-    row = Tile.objects.select_related("slide").get(pk=tile.extra["tile"])
+    row = Tile.objects.select_related("slide").get(pk=int(str(tile.extra["tile"])))
     return tile_jpeg(row)
 
 

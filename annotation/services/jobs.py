@@ -215,5 +215,14 @@ def sweep_jobs() -> None:
         send_job(job=job)
 
 
+def requeue_interrupted() -> None:
+    """Start again what was running when this machine's only worker stopped. Never call it while a worker is alive."""
+    stopped = Job.objects.filter(state=JobState.RUNNING)
+    stopped.update(heartbeat_at=timezone.now() - 2 * LOST_AFTER)
+    # A stop on purpose is no sign of a job that kills its worker.
+    stopped.filter(cancel_requested=False).update(attempt=F("attempt") + 1, state=JobState.QUEUED, sent_at=None)
+    sweep_jobs()
+
+
 def active_jobs(project: Project) -> Any:
     return project.jobs.filter(state__in=ACTIVE)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
+from typing import Any
 from uuid import uuid4
 
 from django.core.files.storage import default_storage
@@ -43,7 +44,7 @@ def display_name(name: str) -> str:
 
 
 def stage_uploads(
-    *, project: Project, uploads: Sequence[UploadedFile], facts: SlideFacts, user: User | None
+    *, project: Project, uploads: "Sequence[UploadedFile[Any]]", facts: SlideFacts, user: User | None
 ) -> list[Job]:
     """Put uploaded files into storage and queue one import job per slide.
 
@@ -59,8 +60,8 @@ def stage_uploads(
         key = f"{folder}/{index}{PurePath(name).suffix.lower()}"
         if isinstance(upload, TemporaryUploadedFile):
             store(Path(upload.temporary_file_path()), key, move=True)
-            # The rename took the temporary file away; without this, closing the upload would complain.
-            upload.file.close_called = True  # type: ignore[attr-defined]
+            # The rename took the temporary file away: it must not be deleted again when the upload is closed.
+            setattr(upload.file, "close_called", True)  # noqa: B010
         else:
             default_storage.save(key, upload)
         staged[local_path(key)] = (key, name)

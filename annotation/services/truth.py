@@ -112,9 +112,9 @@ def enter_truth(
 def _boxes_on(truth: Truth, tile: Tile, numbers: dict[str, int]) -> list[BoxInput]:
     indices, boxes = boxes_of_tile(truth.boxes, tile.x, tile.y, tile.extent, tile.width)
     return [
-        BoxInput(numbers[truth.class_names[index]], *(float(side) for side in box))
-        for index, box in zip(indices, boxes, strict=True)
-        if min(box[2], box[3]) >= MIN_SIDE
+        BoxInput(numbers[truth.class_names[index]], x, y, width, height)
+        for index, (x, y, width, height) in zip(indices, boxes.tolist(), strict=True)
+        if min(width, height) >= MIN_SIDE
     ]
 
 

@@ -9,6 +9,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+# Read once, when torch loads OpenMP: a thread that waits for another sleeps. By default it spins, and where training
+# shares its cores with the web process or another worker, spinning costs both of them most of their time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 
 

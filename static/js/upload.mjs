@@ -27,13 +27,15 @@ function showProblem(form, text) {
 }
 
 function showAnswer(form, request) {
-  const answer = new DOMParser().parseFromString(request.responseText, "text/html").getElementById("page");
+  const parsed = new DOMParser().parseFromString(request.responseText, "text/html");
+  const answer = parsed.getElementById("page");
   if (request.status >= 500 || request.status === 413 || !answer) {
     const reason = request.status === 413 ? "the files are larger than the server accepts" : `the server answered ${request.status}`;
     showProblem(form, `The upload failed: ${reason}. Nothing was imported.`);
     return;
   }
   document.getElementById("page").replaceWith(answer);
+  document.title = parsed.title;
   window.history.replaceState(null, "", request.responseURL);
   window.htmx?.process(answer);
   answer.focus();

@@ -1,0 +1,225 @@
+"""Plain functions that make rows. Each can be called again and again; what is not said is made up."""
+
+import hashlib
+from itertools import count
+from pathlib import Path
+from uuid import uuid4
+
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.utils import timezone
+
+from annotation.models import (
+    Annotation,
+    Author,
+    AuthorKind,
+    Batch,
+    BatchState,
+    Box,
+    Job,
+    JobKind,
+    JobState,
+    Membership,
+    Patient,
+    Project,
+    Role,
+    Slide,
+    Task,
+    Taxonomy,
+    Tile,
+    User,
+)
+from annotation.services.annotations import BoxInput, Effort, import_annotation, submit
+from annotation.services.batches import create_batch, open_batch
+from annotation.services.projects import create_project, create_taxonomy
+from annotation.services.storage import store
+from annotation.taxonomies import HCT, ClassSpec, TaxonomySpec
+from inference.models import ModelVersion
+from inference.services.registry import make_current, register_version
+from training.models import Evaluation, Mode, Part, Round, RoundState
+from training.services.rounds import RoundSettings
+
+_numbers = count(1)
+
+SMALL = TaxonomySpec(
+    "Three classes",
+    (
+        ClassSpec("NEU", "neutrophil", "#56b4e9", "1", "granulocytic", 5, in_me_numerator=True),
+        ClassSpec("ERY", "erythroblast", "#cc3311", "2", "erythroid", in_me_denominator=True),
+        ClassSpec("OTH", "other cell", "#444444", "o", in_ndc=False, ignored_in_training=True),
+    ),
+)
+
+
+def make_user(name: str = "", **fields) -> User:
+    return User.objects.create(username=name or f"user{next(_numbers)}", **fields)
+
+
+def make_taxonomy() -> Taxonomy:
+    return create_taxonomy(spec=SMALL)
+
+
+def make_hct_project() -> Project:
+    """A project with the taxonomy that drawn smears need."""
+    return create_project(name=f"Project {next(_numbers)}", taxonomy=create_taxonomy(spec=HCT), lead=None)
+
+
+def make_project(*, lead: User | None = None) -> Project:
+    return create_project(name=f"Project {next(_numbers)}", taxonomy=make_taxonomy(), lead=lead)
+
+
+def make_member(project: Project, role: Role = Role.ANNOTATOR, name: str = "", **fields) -> User:
+    user = make_user(name, **fields)
+    Membership.objects.create(project=project, user=user, role=role)
+    return user
+
+
+def make_patient(project: Project, code: str = "", *, locked: bool = False) -> Patient:
+    return Patient.objects.create(project=project, code=code or f"P{next(_numbers):03d}", locked=locked)
+
+
+def make_slide(
+    project: Project, *, patient: Patient | None = None, tiles: int = 9, file: Path | None = None, **fields
+) -> Slide:
+    """A slide of 1536 px width with tiles edge to edge; with `file` (the `smear` fixture) its tiles really open."""
+    patient = patient or make_patient(project)
+    digest = hashlib.sha256(f"{project.pk} {next(_numbers)}".encode()).hexdigest()
+    names = [store(file, f"slides/{project.pk}/{digest}/0{file.suffix}")] if file else ["slides/none.tif"]
+    values = {"name": f"{patient.code}.tif", "vendor": "generic-tiff", "width": 1536, "height": 1536, "mpp": 0.25}
+    slide = Slide.objects.create(
+        project=project,
+        patient=patient,
+        files=names,
+        sha256=digest,
+        bytes=file.stat().st_size if file else 1,
+        tiling="edge",
+        **(values | fields),
+    )
+    places = [divmod(index, 3) for index in range(tiles)]
+    Tile.objects.bulk_create(
+        Tile(slide=slide, row=row, column=column, x=512 * column, y=512 * row, extent=512) for row, column in places
+    )
+    return slide
+
+
+def make_tile(project: Project | None = None) -> Tile:
+    return make_slide(project or make_project(), tiles=1).tiles.get()
+
+
+def make_batch(project: Project, tiles=None, *, state: BatchState = BatchState.OPEN, **fields) -> Batch:
+    """A batch of these tiles, or of a new slide's nine."""
+    tiles = list(make_slide(project).tiles.all()) if tiles is None else list(tiles)
+    name = fields.pop("name", f"Batch {next(_numbers)}")
+    batch = create_batch(project=project, name=name, choices=[(tile.pk, "by chance") for tile in tiles], **fields)
+    if state != BatchState.DRAFT:
+        open_batch(batch=batch)
+    if state == BatchState.CLOSED:
+        Batch.objects.filter(pk=batch.pk).update(state=state)
+    batch.refresh_from_db()
+    return batch
+
+
+def make_task(project: Project | None = None) -> Task:
+    return make_batch(project or make_project()).tasks.first()
+
+
+def box_json(number: int = 0, x: float = 10, y: float = 20, width: float = 30, height: float = 40, **fields) -> dict:
+    """A box as the editor sends it."""
+    return {"class": number, "x": x, "y": y, "width": width, "height": height} | fields
+
+
+def make_truth(tile: Tile, *boxes: tuple) -> Annotation:
+    """Truth on a tile from (class number, x, y, width, height) tuples; none at all is a confirmed-empty tile."""
+    inputs = [BoxInput(*box) for box in boxes]
+    return import_annotation(tile=tile, source="made truth", uuid=uuid4(), boxes=inputs)
+
+
+def submit_task(task: Task, user: User, *boxes: tuple, seconds: float = 60.0) -> Annotation:
+    annotation, _ = submit(
+        task=task,
+        user=user,
+        uuid=uuid4(),
+        revision=task.revision,
+        boxes=[BoxInput(*box) for box in boxes],
+        effort=Effort(seconds, seconds + 30, keys=5, clicks=2),
+    )
+    task.refresh_from_db()
+    return annotation
+
+
+def make_version(project: Project, *, current: bool = False, snapshot_hash: str = "0" * 64) -> ModelVersion:
+    """A model version whose weights are a file, but not one that a detector could load."""
+    local = Path(default_storage.path(f"made/{next(_numbers)}.pt"))
+    local.parent.mkdir(parents=True, exist_ok=True)
+    local.write_bytes(f"weights {next(_numbers)}".encode())
+    version = register_version(
+        project=project, weights=local, snapshot_hash=snapshot_hash, config={"image_size": 320, "epochs": 1}
+    )
+    if current:
+        make_current(version=version)
+        version.refresh_from_db()
+    return version
+
+
+def make_pre_label(task: Task, version: ModelVersion, *boxes: tuple, score: float = 0.9) -> Annotation:
+    """A pre-label on the task's tile from (class number, x, y, width, height) tuples."""
+    annotation = Annotation.objects.create(uuid=uuid4(), tile=task.tile, author=version.author)
+    classes = {one.number: one for one in version.taxonomy.classes.all()}
+    for number, x, y, width, height in boxes:
+        Box.objects.create(
+            annotation=annotation, cell_class=classes[number], x=x, y=y, width=width, height=height, score=score
+        )
+    task.pre_label = annotation
+    task.save(update_fields=["pre_label"])
+    return annotation
+
+
+def make_metrics(version: ModelVersion, map50: float | None = 0.5) -> dict:
+    """Metrics in the form that training.engine.metrics gives them."""
+    classes = list(version.taxonomy.classes.all())
+    row = {"ap50": map50, "precision": 0.5, "recall": 0.5, "f1": 0.5, "average_iou": 0.7}
+    row |= {"log_average_miss_rate": 0.5, "count_mse": 1.25, "truth_count": 4}
+    return {
+        "map50": map50,
+        "map50_interval": None if map50 is None else [map50 - 0.1, map50 + 0.1],
+        "interval_over": "patients",
+        "classes": [{"name": one.name} | row for one in classes],
+        "confusion": [[0.5] * (len(classes) + 1) for _ in range(len(classes) + 1)],
+    }
+
+
+def make_evaluation(
+    version: ModelVersion, map50: float | None = 0.5, *, part: Part = Part.TEST, truth_hash: str = "1" * 64
+) -> Evaluation:
+    return Evaluation.objects.create(
+        model_version=version,
+        part=part,
+        tiles=7,
+        boxes=31,
+        patients=2,
+        truth_hash=truth_hash,
+        metrics=make_metrics(version, map50),
+    )
+
+
+def make_round(project: Project, *, state: RoundState = RoundState.ANNOTATING, number: int = 1, **fields) -> Round:
+    values = {"mode": Mode.MANUAL, "settings": vars(RoundSettings(size=4))}
+    return Round.objects.create(project=project, number=number, state=state, **(values | fields))
+
+
+def make_job(project: Project, *, state: JobState = JobState.QUEUED, kind: JobKind = JobKind.EXPORT, **fields) -> Job:
+    """A job row that no worker has been told of."""
+    values = {"subject": "COCO", "arguments": {"format": "coco", "images": False, "part": "all"}}
+    if state == JobState.RUNNING:
+        values |= {"heartbeat_at": timezone.now(), "started_at": timezone.now(), "attempt": 1}
+    return Job.objects.create(project=project, kind=kind, state=state, **(values | fields))
+
+
+def make_export(project: Project) -> Job:
+    """An export job that has succeeded, with its archive in storage."""
+    name = default_storage.save("exports/made.zip", ContentFile(b"PK an archive"))
+    return make_job(project, state=JobState.SUCCEEDED, result={"file": name, "bytes": 13, "message": "0 tiles"})
+
+
+def make_import_author(project: Project, name: str = "elsewhere") -> Author:
+    return Author.objects.create(project=project, kind=AuthorKind.IMPORT, name=name)

@@ -58,6 +58,7 @@ def run_demo(running: RunningJob) -> dict[str, Any]:
 
 def _draw(running: RunningJob) -> list[Path]:
     folder = slides_folder()
+    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{patient}.tif" for patient in PATIENTS]
     missing = [path.stem for path in paths if not (path.exists() and path.with_suffix(".json").exists())]
     for done, patient in enumerate(missing):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -109,7 +110,7 @@ def _training_tiles(snapshot: Snapshot, part: Part) -> "list[TrainingTile]":
     return [
         TrainingTile(
             name=tile_name(row.tile),
-            read=lambda tile=row.tile: read_tile(tile),
+            read=partial(read_tile, row.tile),
             boxes=box_array(list(row.annotation.boxes.all())),
         )
         for row in rows

@@ -33,7 +33,7 @@ def home(request: SignedIn) -> HttpResponse:
             {
                 "project": project,
                 "role": role.label if role else "",
-                "round_name": f"{round_}, {round_.get_state_display()}" if round_ else "",  # type: ignore[attr-defined]
+                "round_name": f"{round_}, {round_.get_state_display()}" if round_ else "",
                 "map50": score.map50 if score else None,
                 "confirmed": Tile.objects.filter(slide__project=project, truth__isnull=False).count(),
             }

@@ -1,6 +1,8 @@
-// Draws the tile and its boxes on two layers. Nothing is drawn unless something changed, and never more than once a frame.
+// Draws the tile on three layers: the image, the boxes at rest, and in front the box that is selected, hovered or being
+// dragged, so that a drag redraws one box and not five hundred. Nothing is drawn unless something changed, and never more than once a frame.
 
-import { certainty } from "./state.mjs";
+import { DASH, Edges } from "./edges.mjs";
+import { certainty, findBox } from "./state.mjs";
 import { TAG_HEIGHT, Tags } from "./tags.mjs";
 
 export const HANDLES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
@@ -8,10 +10,12 @@ const HANDLE_SIDE = 8;
 // Below this side on screen (CSS px) a box shows its corner handles only, and an unselected box no label.
 const SMALL_SIDE = 30;
 const LABEL_SIDE = 22;
-const DASH = [8, 4];
 const OUTLINE = "rgb(0 0 0 / 62%)";
 // From this many device px per tile px, pixels are shown as they are instead of smoothed.
 const PIXELATED_FROM = 6;
+const SETTLE_MS = 150;
+// With more boxes in sight, labels are left out until the view rests.
+const LABELS_WHILE_MOVING = 100;
 
 /** Handle positions of a rectangle on screen: [name, x, y]. */
 export function handlesOf(rectangle) {
@@ -23,26 +27,33 @@ export function handlesOf(rectangle) {
 }
 
 export class Renderer {
-  constructor(editor, imageCanvas, boxesCanvas) {
+  constructor(editor, { imageCanvas, boxesCanvas, frontCanvas }) {
     this.editor = editor;
     this.imageCanvas = imageCanvas;
     this.boxesCanvas = boxesCanvas;
-    // Without alpha, and drawn as soon as asked for: both make the step to the next tile shorter.
+    this.frontCanvas = frontCanvas;
+    // Without alpha: nothing lies below it.
     this.imageContext = imageCanvas.getContext("2d", { alpha: false });
     this.boxesContext = boxesCanvas.getContext("2d");
+    this.frontContext = frontCanvas.getContext("2d");
     this.tags = new Tags();
+    this.edges = new Edges();
     this.ratio = 1;
-    this.dirty = { image: true, boxes: true };
+    this.dirty = { image: true, boxes: true, front: true };
     this.frame = null;
     this.afterFrame = [];
     this.background = getComputedStyle(imageCanvas).backgroundColor;
-    editor.on("work view", () => this.invalidate("image", "boxes"));
-    editor.on("boxes selection preview display", () => this.invalidate("boxes"));
+    this.isMoving = false;
+    this.settled = null;
+    editor.on("work", () => this.invalidate("image", "boxes", "front"));
+    editor.on("view", () => this.follow());
+    editor.on("boxes selection display lock", () => this.invalidate("boxes", "front"));
+    editor.on("preview", () => this.invalidate("front"));
     this.watchSize();
   }
 
   watchSize() {
-    new ResizeObserver(() => this.resize()).observe(this.boxesCanvas.parentElement);
+    new ResizeObserver(() => this.resize()).observe(this.imageCanvas.parentElement);
     const watchRatio = () => {
       matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`).addEventListener("change", watchRatio, { once: true });
       this.resize();
@@ -51,17 +62,30 @@ export class Renderer {
   }
 
   resize() {
-    const { clientWidth: width, clientHeight: height } = this.boxesCanvas.parentElement;
+    const { clientWidth: width, clientHeight: height } = this.imageCanvas.parentElement;
     this.ratio = window.devicePixelRatio || 1;
     this.tags.setRatio(this.ratio);
-    for (const canvas of [this.imageCanvas, this.boxesCanvas]) {
+    this.edges.setRatio(this.ratio);
+    for (const canvas of [this.imageCanvas, this.boxesCanvas, this.frontCanvas]) {
       canvas.width = Math.max(1, Math.round(width * this.ratio));
       canvas.height = Math.max(1, Math.round(height * this.ratio));
     }
     this.editor.resizePane({ width, height });
-    this.invalidate("image", "boxes");
+    this.invalidate("image", "boxes", "front");
     // Setting a canvas' size empties it; drawing in the same frame avoids a flash.
     this.draw();
+  }
+
+  /** While the view moves the image is scaled the quick way; once it rests, the careful way. */
+  follow() {
+    clearTimeout(this.settled);
+    this.isMoving = this.settled !== null;
+    this.settled = setTimeout(() => {
+      this.settled = null;
+      if (this.isMoving) this.invalidate("image", "boxes");
+      this.isMoving = false;
+    }, SETTLE_MS);
+    this.invalidate("image", "boxes", "front");
   }
 
   invalidate(...layers) {
@@ -72,7 +96,7 @@ export class Renderer {
   /** Calls back once, after the next frame has been drawn. */
   onceDrawn(callback) {
     this.afterFrame.push(callback);
-    this.invalidate("boxes");
+    this.invalidate("front");
   }
 
   draw() {
@@ -80,7 +104,8 @@ export class Renderer {
     this.frame = null;
     if (this.dirty.image) this.drawImage();
     if (this.dirty.boxes) this.drawBoxes();
-    this.dirty = { image: false, boxes: false };
+    if (this.dirty.front) this.drawFront();
+    this.dirty = { image: false, boxes: false, front: false };
     for (const callback of this.afterFrame.splice(0)) callback();
   }
 
@@ -92,37 +117,45 @@ export class Renderer {
     context.fillRect(0, 0, this.editor.pane.width + 1, this.editor.pane.height + 1);
     if (!work?.image) return;
     context.imageSmoothingEnabled = view.scale * this.ratio < PIXELATED_FROM;
-    context.imageSmoothingQuality = "high";
+    context.imageSmoothingQuality = this.isMoving ? "low" : "high";
     context.drawImage(work.image, view.x, view.y, tile.width * view.scale, tile.height * view.scale);
   }
 
-  drawBoxes() {
-    const { editor, boxesContext: context } = this;
+  clear(context) {
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    context.clearRect(0, 0, editor.pane.width + 1, editor.pane.height + 1);
-    if (editor.boxesHidden || !editor.work?.image) return;
-    const shown = this.shownBoxes();
-    const selectedKey = editor.state.selected;
-    const others = shown.filter((item) => item.box.key !== selectedKey && !item.isPreview);
-    const front = shown.filter((item) => item.box.key === selectedKey || item.isPreview);
-    this.strokeAll(others);
-    if (editor.labelsShown) others.forEach((item) => this.drawTag(item));
-    const hovered = others.find((item) => item.box.key === editor.hovered);
-    if (hovered) this.drawHovered(hovered);
-    front.forEach((item) => this.drawSelected(item));
+    context.clearRect(0, 0, this.editor.pane.width + 1, this.editor.pane.height + 1);
+    // Edges and labels are copied pixel by pixel.
+    context.imageSmoothingEnabled = false;
+    return !this.editor.boxesHidden && Boolean(this.editor.work?.image);
   }
 
-  /** Boxes that touch the pane, with their rectangle on screen; a box under the pointer's drag at its new place. */
-  shownBoxes() {
-    const { state, preview, pane } = this.editor;
-    const boxes = state.boxes.map((box) => (preview && preview.key === box.key ? { ...box, ...preview } : box));
-    if (preview && preview.key === null) boxes.push({ ...preview, score: null, touched: true });
-    return boxes.map((box) => this.placed(box, preview)).filter(({ rectangle: { x, y, width, height } }) => {
-      return x + width > -4 && y + height > -4 && x < pane.width + 4 && y < pane.height + TAG_HEIGHT;
-    });
+  drawBoxes() {
+    const { state, labelsShown } = this.editor;
+    if (!this.clear(this.boxesContext)) return;
+    const resting = state.boxes.filter((box) => box.key !== state.selected);
+    const items = resting.map((box) => this.placed(box)).filter((item) => this.isInSight(item));
+    this.strokeAll(items);
+    const labelled = labelsShown && !(this.isMoving && items.length > LABELS_WHILE_MOVING);
+    if (labelled) items.forEach((item) => this.drawTag(this.boxesContext, item));
   }
 
-  placed(box, preview) {
+  drawFront() {
+    const { editor } = this;
+    if (!this.clear(this.frontContext)) return;
+    const { selected, preview, state } = editor;
+    const hovered = editor.hovered === state.selected || preview ? null : findBox(state, editor.hovered);
+    if (hovered) this.drawHovered(this.placed(hovered));
+    if (selected) this.drawSelected(this.placed(preview?.key === selected.key ? preview : selected), preview !== null);
+    if (preview && preview.key === null) this.drawSelected(this.placed({ ...preview, score: null, touched: true }), true);
+  }
+
+  isInSight({ rectangle: { x, y, width, height } }) {
+    const { pane } = this.editor;
+    return x + width > -4 && y + height > -4 && x < pane.width + 4 && y < pane.height + TAG_HEIGHT;
+  }
+
+  /** A box with its rectangle on screen (CSS px of the pane). */
+  placed(box) {
     const { scale, x, y } = this.editor.view;
     const rectangle = {
       x: box.x * scale + x,
@@ -130,43 +163,37 @@ export class Renderer {
       width: box.width * scale,
       height: box.height * scale,
     };
-    return { box, rectangle, isPreview: preview !== null && preview.key === box.key };
+    return { box, rectangle };
   }
 
   colourOf(box) {
     return this.editor.classOf.get(box.class)?.colour ?? "#ffffff";
   }
 
-  /** One path for all dark outlines and one per colour and dash: 500 boxes cost tens of strokes, not a thousand. */
   strokeAll(items) {
-    const outline = new Path2D();
-    const groups = new Map();
-    for (const { box, rectangle: { x, y, width, height } } of items) {
-      const key = `${this.colourOf(box)}|${box.touched}`;
-      if (!groups.has(key)) groups.set(key, { colour: this.colourOf(box), touched: box.touched, path: new Path2D() });
-      groups.get(key).path.rect(x, y, width, height);
-      outline.rect(x, y, width, height);
-    }
-    this.stroke(outline, OUTLINE, 3.5);
-    for (const { colour, touched, path } of groups.values()) this.stroke(path, colour, 2, touched ? [] : DASH);
+    const context = this.boxesContext;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    for (const { box, rectangle } of items) this.edges.draw(context, rectangle, this.colourOf(box), !box.touched);
+    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
   }
 
   stroke(path, colour, width, dash = []) {
-    const context = this.boxesContext;
+    const context = this.frontContext;
     context.setLineDash(dash);
     context.strokeStyle = colour;
     context.lineWidth = width;
     context.stroke(path);
   }
 
-  drawTag({ box, rectangle }, always = false) {
+  drawTag(context, { box, rectangle }, always = false) {
     if (!always && Math.min(rectangle.width, rectangle.height) < LABEL_SIDE) return;
     const cellClass = this.editor.classOf.get(box.class);
     const tag = this.tags.get(cellClass?.code ?? "?", certainty(box), this.colourOf(box));
     const x = Math.max(0, Math.min(rectangle.x - 1.5, this.editor.pane.width - tag.width));
     const above = rectangle.y - TAG_HEIGHT - 1.5;
     const y = above >= 0 ? above : Math.max(0, rectangle.y + 1.5);
-    this.boxesContext.drawImage(tag.image, this.snap(x), this.snap(y), tag.width, tag.height);
+    const { width, height } = tag.image;
+    context.drawImage(tag.image, this.snap(x), this.snap(y), width / this.ratio, height / this.ratio);
   }
 
   /** To whole device pixels, so that text stays sharp. */
@@ -175,27 +202,25 @@ export class Renderer {
   }
 
   drawHovered(item) {
-    const path = new Path2D();
-    path.rect(item.rectangle.x, item.rectangle.y, item.rectangle.width, item.rectangle.height);
+    const path = pathOf(item.rectangle);
     this.stroke(path, "#ffffff", 4);
     this.stroke(path, this.colourOf(item.box), 2.5, item.box.touched ? [] : DASH);
-    this.drawTag(item, true);
+    this.drawTag(this.frontContext, item, true);
   }
 
-  drawSelected(item) {
-    const { x, y, width, height } = item.rectangle;
-    const path = new Path2D();
-    path.rect(x, y, width, height);
+  drawSelected(item, isDragged) {
+    const { rectangle } = item;
+    const path = pathOf(rectangle);
     this.stroke(path, "rgb(0 0 0 / 75%)", 7);
     this.stroke(path, "#ffffff", 5);
     this.stroke(path, this.colourOf(item.box), 2.5, item.box.touched ? [] : DASH);
-    this.drawTag({ ...item, rectangle: { x, y: y - HANDLE_SIDE / 2, width, height } }, true);
-    if (item.isPreview || this.editor.locked) return;
-    for (const [, handleX, handleY] of handlesOf(item.rectangle)) this.drawHandle(handleX, handleY);
+    this.drawTag(this.frontContext, { ...item, rectangle: { ...rectangle, y: rectangle.y - HANDLE_SIDE / 2 } }, true);
+    if (isDragged || this.editor.locked) return;
+    for (const [, x, y] of handlesOf(rectangle)) this.drawHandle(x, y);
   }
 
   drawHandle(x, y) {
-    const context = this.boxesContext;
+    const context = this.frontContext;
     const start = { x: this.snap(x - HANDLE_SIDE / 2), y: this.snap(y - HANDLE_SIDE / 2) };
     context.setLineDash([]);
     context.fillStyle = "#ffffff";
@@ -204,6 +229,12 @@ export class Renderer {
     context.fillRect(start.x, start.y, HANDLE_SIDE, HANDLE_SIDE);
     context.strokeRect(start.x, start.y, HANDLE_SIDE, HANDLE_SIDE);
   }
+}
+
+function pathOf({ x, y, width, height }) {
+  const path = new Path2D();
+  path.rect(x, y, width, height);
+  return path;
 }
 
 /** A small still picture of a tile with boxes, for comparing two versions. */

@@ -1,6 +1,6 @@
 // The tile being worked on: what is shown, what is selected, and the one place where boxes change.
 // Other modules listen: "work" (another tile), "boxes" (committed change), "selection", "armed", "view", "preview",
-// "display" (labels or boxes shown or hidden).
+// "display" (labels or boxes shown or hidden), "lock".
 
 import * as geometry from "./geometry.mjs";
 import * as states from "./state.mjs";
@@ -58,7 +58,7 @@ export class Editor {
 
   lock(locked) {
     this.locked = locked;
-    this.tell("preview");
+    this.tell("lock");
   }
 
   // --- boxes ---------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ export const HELP = [
     ["N", "Add a box in the middle of the view"],
     ["Ctrl D", "Duplicate the box"],
     ["Delete, Backspace", "Delete the box"],
-    ["Escape", "Select nothing; stop a drag"],
+    ["Escape", "Stop a drag; close a message; select nothing"],
   ]],
   ["View", [
     ["wheel, + and -", "Zoom in, zoom out"],
@@ -50,7 +50,8 @@ export function usableHotkeys(classes) {
 }
 
 export class Keyboard {
-  /** `actions`: confirm, skip, help, movePane(step), cancelDrag() -> bool; `surface`: the element that stands for the tile. */
+  /** `actions`: confirm, skip, help, movePane(step), cancel() -> whether there was
+   * something to cancel; `surface`: the element that stands for the tile. */
   constructor(editor, surface, actions) {
     this.editor = editor;
     this.surface = surface;
@@ -107,7 +108,7 @@ export class Keyboard {
       Enter: () => editor.confirmBox(),
       Delete: () => editor.removeSelected(),
       Backspace: () => editor.removeSelected(),
-      Escape: () => actions.cancelDrag() || editor.select(null),
+      Escape: () => actions.cancel() || editor.select(null),
       F6: () => actions.movePane(event.shiftKey ? -1 : 1),
       "?": () => actions.help(),
       "+": () => editor.zoom(ZOOM_STEP),

@@ -21,7 +21,8 @@ export function swatch(colour) {
 
 /** Pressing a control with the pointer leaves the keyboard with the tile. */
 export function keepFocus(element) {
-  element.addEventListener("mousedown", (event) => event.preventDefault());
+  // Only on buttons: a panel's scroll bar must still take the pointer.
+  element.addEventListener("mousedown", (event) => event.target.closest("button") && event.preventDefault());
 }
 
 export class ClassPanel {
@@ -79,7 +80,7 @@ export class ClassPanel {
 export class TopBar {
   constructor(elements) {
     this.elements = elements;
-    this.sitting = 0;
+    this.spent = new Map(); // task id -> active seconds
   }
 
   showBatch({ done, total }, onTheirWay) {
@@ -96,13 +97,14 @@ export class TopBar {
     signIn.hidden = status.state !== "signed-out";
   }
 
-  /** `before`: active seconds of the tiles finished in this sitting. */
-  showTime(clock, before) {
+  /** Active time of this tile, and of all tiles since the page was opened. */
+  showTime(work) {
     const { tileTime, sittingTime, time } = this.elements;
-    const active = clock?.activeSeconds() ?? 0;
+    const active = work?.clock.activeSeconds() ?? 0;
+    if (work) this.spent.set(work.task.id, active);
     tileTime.textContent = formatSeconds(active);
-    sittingTime.textContent = formatSeconds(before + active);
-    time.classList.toggle("idle", clock?.isIdle() ?? true);
+    sittingTime.textContent = formatSeconds([...this.spent.values()].reduce((sum, seconds) => sum + seconds, 0));
+    time.classList.toggle("idle", work?.clock.isIdle() ?? true);
   }
 }
 
@@ -121,7 +123,7 @@ export class InfoBlock {
     this.elements.slide.textContent = tile?.slide ?? "–";
     this.elements.patient.textContent = tile?.patient ?? "–";
     const placed = tile && tile.row !== null && tile.row !== undefined;
-    this.elements.place.textContent = placed ? `row ${tile.row}, column ${tile.column}` : "–";
+    this.elements.place.textContent = placed ? `${tile.row}, ${tile.column}` : "–";
   }
 
   showBoxes() {
@@ -131,7 +133,9 @@ export class InfoBlock {
   }
 
   showZoom() {
-    this.elements.zoom.textContent = `${Math.round(this.editor.view.scale * window.devicePixelRatio * 100)} %`;
+    const percent = Math.round(this.editor.view.scale * window.devicePixelRatio * 100);
+    const text = this.editor.work ? `${percent} %` : "–";
+    if (this.elements.zoom.textContent !== text) this.elements.zoom.textContent = text;
   }
 }
 

@@ -41,7 +41,8 @@ export class FilmStrip {
     this.waiting.clear();
     this.list.replaceChildren();
     this.list.scrollTop = 0;
-    this.update();
+    // The tile and its boxes come first: the strip is built once they have been drawn.
+    requestAnimationFrame(() => setTimeout(() => this.update()));
   }
 
   update() {
@@ -105,8 +106,7 @@ export class FilmStrip {
 
   drawLater(cell) {
     this.waiting.add(cell);
-    // Two frames on: the tile is drawn first.
-    this.frame ??= requestAnimationFrame(() => requestAnimationFrame(() => this.drawSome()));
+    this.frame ??= requestAnimationFrame(() => this.drawSome());
   }
 
   drawSome() {
@@ -168,28 +168,37 @@ export class BoxTable {
   constructor(editor, body) {
     this.editor = editor;
     this.body = body;
+    this.rows = new Map();
+    this.selectedRow = null;
+    editor.on("work", () => this.rows.clear());
     editor.on("work boxes", () => this.update());
     editor.on("selection", () => this.showSelection());
   }
 
   update() {
-    const rows = walkOrder(this.editor.state.boxes).map((box, index) => this.row(box, index));
-    this.body.replaceChildren(...rows);
+    const order = walkOrder(this.editor.state.boxes);
+    place(this.body, order.map((box, index) => this.row(box, index + 1)));
+    const alive = new Set(order.map((box) => box.key));
+    for (const key of this.rows.keys()) if (!alive.has(key)) this.rows.delete(key);
     this.showSelection();
   }
 
-  row(box, index) {
-    const row = make("tr");
+  row(box, number) {
+    const known = this.rows.get(box.key);
+    if (known?.box === box && known.number === number) return known.row;
+    const row = known?.row ?? make("tr");
+    this.rows.set(box.key, { row, box, number });
     Object.assign(row.dataset, { key: box.key, class: box.class, touched: box.touched });
     const name = this.editor.classOf.get(box.class)?.name ?? "unknown class";
-    const texts = [index + 1, name, formatCertainty(certainty(box)), box.x, box.y, box.width, box.height];
-    row.append(...texts.map((text) => make("td", "", String(text))));
+    const geometry = [box.x, box.y, box.width, box.height].map((value) => Math.round(value * 100) / 100);
+    const texts = [number, name, formatCertainty(certainty(box)), ...geometry];
+    row.replaceChildren(...texts.map((text) => make("td", "", String(text))));
     return row;
   }
 
   showSelection() {
-    for (const row of this.body.children) {
-      row.setAttribute("aria-selected", String(Number(row.dataset.key) === this.editor.state.selected));
-    }
+    this.selectedRow?.setAttribute("aria-selected", "false");
+    this.selectedRow = this.rows.get(this.editor.state.selected)?.row ?? null;
+    this.selectedRow?.setAttribute("aria-selected", "true");
   }
 }

@@ -13,6 +13,7 @@ export const formatCertainty = (score) => (score === null ? "" : score.toFixed(2
 export class Tags {
   constructor() {
     this.cache = new Map();
+    this.ruler = new OffscreenCanvas(1, 1).getContext("2d");
     this.ratio = 1;
   }
 
@@ -33,12 +34,9 @@ export class Tags {
   }
 
   draw(text, colour, doubtful) {
-    const image = document.createElement("canvas");
-    const context = image.getContext("2d");
-    context.font = FONT;
-    const width = Math.ceil(context.measureText(text).width) + BAR + 2 * PADDING;
-    image.width = Math.ceil(width * this.ratio);
-    image.height = Math.ceil(TAG_HEIGHT * this.ratio);
+    const width = Math.ceil(this.measure(text)) + BAR + 2 * PADDING;
+    const canvas = new OffscreenCanvas(Math.ceil(width * this.ratio), Math.ceil(TAG_HEIGHT * this.ratio));
+    const context = canvas.getContext("2d");
     context.scale(this.ratio, this.ratio);
     context.fillStyle = doubtful ? "#f4f4f4" : "rgb(20 20 20 / 86%)";
     context.fillRect(0, 0, width, TAG_HEIGHT);
@@ -48,6 +46,11 @@ export class Tags {
     context.font = FONT;
     context.textBaseline = "middle";
     context.fillText(text, BAR + PADDING, TAG_HEIGHT / 2 + 0.5);
-    return { image, width, height: TAG_HEIGHT };
+    return { image: canvas.transferToImageBitmap(), width, height: TAG_HEIGHT };
+  }
+
+  measure(text) {
+    this.ruler.font = FONT;
+    return this.ruler.measureText(text).width;
   }
 }

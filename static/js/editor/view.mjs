@@ -2,8 +2,8 @@
 
 const MARGIN = 8;
 const LARGEST_SCALE = 32;
-// So much of the tile (CSS px) stays in the pane however far it is panned.
-const ALWAYS_VISIBLE = 64;
+// The tile can be pulled this far (CSS px) past the pane's edge: room to work at its border, never lost from sight.
+const SLACK = 80;
 
 const clamp = (value, low, high) => Math.max(low, Math.min(value, high));
 
@@ -38,12 +38,11 @@ export function pan(view, dx, dy, tile, pane) {
 }
 
 function keepVisible(view, tile, pane) {
-  const width = tile.width * view.scale;
-  const height = tile.height * view.scale;
+  const within = (start, size, room) => clamp(start, Math.min(0, room - size) - SLACK, Math.max(0, room - size) + SLACK);
   return {
     scale: view.scale,
-    x: clamp(view.x, ALWAYS_VISIBLE - width, pane.width - ALWAYS_VISIBLE),
-    y: clamp(view.y, ALWAYS_VISIBLE - height, pane.height - ALWAYS_VISIBLE),
+    x: within(view.x, tile.width * view.scale, pane.width),
+    y: within(view.y, tile.height * view.scale, pane.height),
   };
 }
 

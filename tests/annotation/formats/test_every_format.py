@@ -111,6 +111,21 @@ def test_it_names_every_box_that_cannot_be_written_and_leaves_the_folder_empty(f
     assert list((tmp_path / "export").iterdir()) == []
 
 
+def test_no_image_is_made_once_a_tile_cannot_be_written(fmt: Format, tmp_path: Path) -> None:
+    """Cutting tiles out of slides is the slow part; the rest of the tiles is only checked."""
+    asked: list[str] = []
+
+    def image(tile: LabelledTile) -> bytes:
+        asked.append(tile.name)
+        return b"image"
+
+    empty = [LabelledTile(name, 64, 64, ()) for name in ("a", "b")]
+    bad = LabelledTile("bad", 64, 64, (LabelledBox(0, 1, 1, 0, 0),))
+    with pytest.raises(FormatError):
+        fmt.write(tmp_path, [empty[0], bad, empty[1]], CLASSES, image=image)
+    assert asked == ["a"]
+
+
 def test_a_failing_image_leaves_the_folder_empty(fmt: Format, tmp_path: Path) -> None:
     def image(tile: LabelledTile) -> bytes:
         if tile.name == "S2_a":

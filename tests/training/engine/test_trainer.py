@@ -82,7 +82,11 @@ class TestWeights:
             assert str(path).encode() not in copy.read_bytes()
         program = f"import torch; print(torch.load({str(copy)!r}, weights_only=False)['model'].names)"
         done = subprocess.run(
-            [sys.executable, "-c", program], cwd=tmp_path, env=quiet_environment(tmp_path), capture_output=True, text=True
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env=quiet_environment(tmp_path),
+            capture_output=True,
+            text=True,
         )
         assert done.stdout.strip() == str(dict(enumerate(CLASSES))), done.stderr
 
@@ -210,7 +214,9 @@ class TestErrors:
         with pytest.raises(TrainingError, match="validate"):
             run(data, SMALL, tmp_path / "run")
 
-    @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda _: b"", lambda _: b"\xff\xd8\xff\xd9"])
+    @pytest.mark.parametrize(
+        "damage", [lambda data: data[: len(data) // 2], lambda _: b"", lambda _: b"\xff\xd8\xff\xd9"]
+    )
     def test_a_damaged_image_is_named(self, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
         data = small_dataset(tmp_path / "set")
         image = tmp_path / "set/images/train/tile3.jpg"

@@ -1,0 +1,42 @@
+"""What every test stands on: an own data folder, a database that threads can share, one real slide."""
+
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.cache import cache
+
+from annotation.services import jobs
+from annotation.slides.smear import draw_smear
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory):
+    """SQLite's test database lies in memory by default, where two threads cannot wait for each other."""
+    database = django_settings.DATABASES["default"]
+    if database["ENGINE"] == "django.db.backends.sqlite3":
+        database.setdefault("TEST", {})["NAME"] = str(tmp_path_factory.mktemp("database") / "tests.sqlite3")
+
+
+@pytest.fixture(autouse=True)
+def _own_data_dir(settings, tmp_path, monkeypatch):
+    """Files of one test are not seen by the next: keys of rows, and so names of files, come again."""
+    settings.DATA_DIR = tmp_path / "data"
+    settings.STORAGES = {
+        "default": {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {"location": tmp_path / "data" / "storage", "base_url": None},
+        },
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+    Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)
+    # A heartbeat comes over a connection of its own, which cannot see what a test's transaction holds back.
+    monkeypatch.setattr(jobs, "HEARTBEAT_SECONDS", 3600)
+    monkeypatch.setattr(jobs, "REPORT_SECONDS", 0.0)
+    cache.clear()
+
+
+@pytest.fixture(scope="session")
+def smear(tmp_path_factory) -> Path:
+    """A small real slide of patient T01 (1536 x 1536 px, 3 x 3 tiles), its truth beside it."""
+    return draw_smear(tmp_path_factory.mktemp("smears"), patient="T01", seed=1, width=1536, height=1536)
