@@ -62,9 +62,14 @@ class RunningJob:
         self._stop.set()
         self._beat.join()
 
-    def report(self, progress: float, message: str = "", *, seconds_left: float | None = None) -> None:
-        """Show progress (0 to 1). Raises JobCancelled or JobLost. Reports closer together than 0.5 s are dropped."""
-        if time.monotonic() - self._last_report < REPORT_SECONDS:
+    def report(
+        self, progress: float, message: str = "", *, seconds_left: float | None = None, at_once: bool = False
+    ) -> None:
+        """Show progress (0 to 1). Raises JobCancelled or JobLost.
+
+        Reports closer together than 0.5 s are dropped, but for those `at_once`: what begins a longer part.
+        """
+        if not at_once and time.monotonic() - self._last_report < REPORT_SECONDS:
             return
         self._last_report = time.monotonic()
         changed = self._rows().update(

@@ -6,11 +6,11 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from annotation.access import get_for, role_in
+from annotation.access import get_for
 from annotation.models import Batch, BatchState, Role, TaskState
 from annotation.selectors import readers_of
 from annotation.services.batches import close_batch, progress_of
-from annotation.views.request import SignedIn
+from annotation.views.request import SignedIn, page_of
 
 TASKS_PER_PAGE = 60
 
@@ -22,16 +22,14 @@ def batch_for(request: SignedIn, pk: int, role: Role) -> Batch:
 @require_GET
 def batch(request: SignedIn, pk: int) -> HttpResponse:
     found = batch_for(request, pk, Role.ANNOTATOR)
-    role = role_in(request.user, found.project)
+    shared = page_of(request, found.project, "rounds")
     done, total = progress_of(found)
     tasks = found.tasks.select_related("tile__slide", "reader")
     state = request.GET.get("state", "")
     if state in TaskState.values:
         tasks = tasks.filter(state=state)
     round_ = getattr(found, "round", None)
-    context = {
-        "project": found.project,
-        "tab": "rounds",
+    context = shared | {
         "batch": found,
         "round": round_,
         "done": done,
@@ -41,7 +39,7 @@ def batch(request: SignedIn, pk: int) -> HttpResponse:
         "tasks": Paginator(tasks, TASKS_PER_PAGE).get_page(request.GET.get("page")),
         "can_annotate": found.state == BatchState.OPEN and done < total,
         # A round's batch is closed by closing the round, which then trains.
-        "can_close": found.state == BatchState.OPEN and round_ is None and role == Role.LEAD,
+        "can_close": found.state == BatchState.OPEN and round_ is None and shared["can_lead"],
     }
     return render(request, "annotation/batch.html", context)
 

@@ -6,11 +6,11 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from annotation.access import get_for, get_project_for, require_role
+from annotation.access import get_for, get_project_for
 from annotation.forms import ExportForm
 from annotation.models import Job, JobKind, JobState, Project, Role
 from annotation.services.exports import FORMATS, queue_export
-from annotation.views.request import SignedIn
+from annotation.views.request import SignedIn, page_of
 
 SHOWN = 50
 
@@ -27,8 +27,7 @@ def _page(request: SignedIn, project: Project, form: ExportForm, status: int = 2
         }
         for job in project.jobs.filter(kind=JobKind.EXPORT)[:SHOWN]
     ]
-    role = require_role(request.user, project, Role.ANNOTATOR)
-    context = {"project": project, "tab": "exports", "role": role.label, "form": form, "exports": exports}
+    context = page_of(request, project, "exports") | {"form": form, "exports": exports}
     return render(request, "annotation/exports.html", context, status=status)
 
 

@@ -7,10 +7,10 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from annotation.access import get_for, get_project_for, require_role
+from annotation.access import get_for, get_project_for
 from annotation.models import Job, JobState, Role
 from annotation.services.jobs import cancel_job, retry_job
-from annotation.views.request import SignedIn
+from annotation.views.request import SignedIn, page_of
 
 JOBS_PER_PAGE = 50
 
@@ -18,20 +18,15 @@ JOBS_PER_PAGE = 50
 @require_GET
 def project_jobs(request: SignedIn, pk: int) -> HttpResponse:
     project = get_project_for(request.user, pk, Role.ANNOTATOR)
-    role = require_role(request.user, project, Role.ANNOTATOR)
     state = request.GET.get("state", "")
     counts = dict(project.jobs.order_by().values_list("state").annotate(jobs=Count("pk")))
     states = [{"value": "", "label": "all", "count": sum(counts.values())}]
     states += [{"value": one.value, "label": one.label, "count": counts.get(one.value, 0)} for one in JobState]
     jobs = project.jobs.filter(state=state) if state in JobState.values else project.jobs.all()
-    context = {
-        "project": project,
-        "tab": "jobs",
-        "role": role.label,
+    context = page_of(request, project, "jobs") | {
         "jobs": Paginator(jobs, JOBS_PER_PAGE).get_page(request.GET.get("page")),
         "states": states,
         "state": state,
-        "can_lead": role.covers(Role.LEAD),
     }
     return render(request, "annotation/jobs.html", context)
 
@@ -40,8 +35,8 @@ def project_jobs(request: SignedIn, pk: int) -> HttpResponse:
 def job(request: SignedIn, pk: int) -> HttpResponse:
     """The page, or for htmx the fragment, which asks again by itself only while the job is active."""
     found = get_for(request.user, Job.objects.select_related("project", "created_by"), pk, Role.ANNOTATOR)
-    role = require_role(request.user, found.project, Role.ANNOTATOR)
-    context = {"project": found.project, "tab": "jobs", "job": found, "can_act": role.covers(Role.LEAD)}
+    shared = page_of(request, found.project, "jobs")
+    context = shared | {"job": found, "can_act": shared["can_lead"]}
     template = "components/job_progress.html" if request.htmx else "annotation/job.html"
     return render(request, template, context)
 

@@ -9,12 +9,12 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotation.access import get_for, get_project_for, may_create_projects, require_role
+from annotation.access import get_for, get_project_for, may_create_projects
 from annotation.forms import MemberForm, ProjectForm
 from annotation.models import Membership, Project, Role
 from annotation.services.projects import NotAllowed, create_project, create_taxonomy, remove_member, set_member
 from annotation.taxonomies import PRESETS
-from annotation.views.request import SignedIn
+from annotation.views.request import SignedIn, page_of
 
 
 @require_http_methods(["GET", "POST"])
@@ -36,15 +36,10 @@ def project_new(request: SignedIn) -> HttpResponse:
 
 
 def _page(request: SignedIn, project: Project, form: MemberForm, status: int = 200) -> HttpResponse:
-    role = require_role(request.user, project, Role.ANNOTATOR)
-    context = {
-        "project": project,
-        "tab": "members",
-        "role": role.label,
+    context = page_of(request, project, "members") | {
         "members": project.memberships.select_related("user").order_by("user__username"),
         "roles": Role.choices,
         "form": form,
-        "can_lead": role.covers(Role.LEAD),
     }
     return render(request, "annotation/members.html", context, status=status)
 

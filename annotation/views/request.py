@@ -6,7 +6,8 @@ from typing import Any
 from django.http import HttpRequest
 from django_htmx.middleware import HtmxDetails
 
-from annotation.models import User
+from annotation.access import require_role
+from annotation.models import Project, Role, User
 
 
 class SignedIn(HttpRequest):
@@ -14,6 +15,12 @@ class SignedIn(HttpRequest):
 
     user: User
     htmx: HtmxDetails
+
+
+def page_of(request: SignedIn, project: Project, tab: str) -> dict[str, Any]:
+    """What every page of a project shows: the project, its tab, the user's role and whether that is lead."""
+    role = require_role(request.user, project, Role.ANNOTATOR)
+    return {"project": project, "tab": tab, "role": role.label, "can_lead": role.covers(Role.LEAD)}
 
 
 class NotJSON(ValueError):

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import condition, require_GET, require_POST
 
-from annotation.access import get_for, get_project_for, require_role
+from annotation.access import get_for, get_project_for
 from annotation.forms import SlidesForm
 from annotation.models import JobKind, JobState, Patient, Project, Role, Slide, Tile
 from annotation.selectors import TILE_STATES, slides_of, tile_states
@@ -18,7 +18,7 @@ from annotation.services.projects import NotAllowed, set_locked
 from annotation.services.slides import SlideFacts, stage_uploads
 from annotation.services.tiles import slide_jpeg, tile_jpeg
 from annotation.slides.reader import SlideError
-from annotation.views.request import SignedIn
+from annotation.views.request import SignedIn, page_of
 
 THUMBNAIL_SIDE = 256
 OVERVIEW_SIDE = 2048
@@ -26,17 +26,12 @@ FAILED_SHOWN = 10
 
 
 def _slides_page(request: SignedIn, project: Project, form: SlidesForm, status: int = 200) -> HttpResponse:
-    role = require_role(request.user, project, Role.ANNOTATOR)
     imports = project.jobs.filter(kind=JobKind.IMPORT_SLIDE).order_by("pk")
-    context = {
-        "project": project,
-        "tab": "slides",
-        "role": role.label,
+    context = page_of(request, project, "slides") | {
         "form": form,
         "jobs": active_jobs(project).filter(kind__in=[JobKind.IMPORT_SLIDE, JobKind.DEMO]).order_by("pk"),
         "failed_jobs": imports.filter(state=JobState.FAILED).order_by("-pk")[:FAILED_SHOWN],
         "slides": slides_of(project),
-        "can_lead": role.covers(Role.LEAD),
         "can_lock": not project.batches.exists(),
     }
     return render(request, "annotation/slides.html", context, status=status)
@@ -99,7 +94,7 @@ def slide(request: SignedIn, pk: int) -> HttpResponse:
         for tile, state in states
     ]
     legend = [{"state": state, "label": label, "count": counts[state]} for state, label in TILE_STATES.items()]
-    context = {"project": found.project, "tab": "slides", "slide": found, "tiles": tiles, "legend": legend}
+    context = page_of(request, found.project, "slides") | {"slide": found, "tiles": tiles, "legend": legend}
     return render(request, "annotation/slide.html", context)
 
 
@@ -141,9 +136,7 @@ def tile(request: SignedIn, pk: int) -> HttpResponse:
         {"annotation": one, "boxes": len(one.boxes.all()), "is_truth": one.pk == found.truth_id} for one in annotations
     ]
     states = {one.pk: state for one, state in tile_states(found.slide)}
-    context = {
-        "project": found.slide.project,
-        "tab": "slides",
+    context = page_of(request, found.slide.project, "slides") | {
         "tile": found,
         "boxes": boxes,
         "history": history,

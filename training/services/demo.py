@@ -16,8 +16,8 @@ from annotation.slides.smear import draw_smear
 from training.models import Mode, Round, RoundState
 from training.services.rounds import RoundSettings, close_round, start_round
 
-PATIENTS = ("D01", "D02", "D03")
-LOCKED = "D03"
+PATIENTS = ("D01", "D02", "D03", "D04")
+LOCKED = "D04"
 SEED = 20220513
 POLL_SECONDS = 1.0
 NOT_COUNTABLE = "thick, debris or blank: not countable"
@@ -38,7 +38,7 @@ def run_demo(running: RunningJob) -> dict[str, Any]:
     paths = _draw(running)
     truths = {path.stem: read_truth(path.with_suffix(".json")) for path in paths}
     for index, path in enumerate(paths):
-        running.report(0.25 + 0.05 * index, f"importing {path.name}")
+        running.report(0.25 + 0.05 * index, f"importing {path.name}", at_once=True)
         _import(project, path, user)
     locked = Patient.objects.get(project=project, code=LOCKED)
     if not locked.locked:
@@ -46,9 +46,9 @@ def run_demo(running: RunningJob) -> dict[str, Any]:
     test = countable_tiles(truths[LOCKED], Slide.objects.get(project=project, patient=locked))
     enter_truth(truth=truths[LOCKED], tiles=test, source="demo truth", user=user)
     for number in (1, 2):
-        running.report(0.1 + 0.3 * number, f"round {number}: manual, answered from the slides' own truth")
+        running.report(0.1 + 0.3 * number, f"round {number}: manual, answered from the slides' own truth", at_once=True)
         _manual_round(running, project, number, truths, user)
-    running.report(0.95, "round 3: pre-labelling")
+    running.report(0.95, "round 3: pre-labelling", at_once=True)
     round_ = project.rounds.filter(number=3).first() or start_round(
         project=project, mode=Mode.ASSISTED, settings=ASSISTED, user=user
     )
@@ -62,7 +62,7 @@ def _draw(running: RunningJob) -> list[Path]:
     paths = [folder / f"{patient}.tif" for patient in PATIENTS]
     missing = [path.stem for path in paths if not (path.exists() and path.with_suffix(".json").exists())]
     for done, patient in enumerate(missing):
-        running.report(0.25 * done / len(missing), f"drawing slide {patient}")
+        running.report(0.25 * done / len(missing), f"drawing slide {patient}", at_once=True)
         draw_smear(folder, patient=patient, seed=SEED + PATIENTS.index(patient))
     return paths
 

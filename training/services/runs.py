@@ -71,7 +71,7 @@ def train_snapshot(
         )
 
     with work_dir(f"train-{key}") as folder:
-        running.report(0.0, "writing the tiles")
+        running.report(0.0, "writing the tiles", at_once=True)
         try:
             data = write_dataset(
                 folder / "dataset",

@@ -9,9 +9,9 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from annotation.access import get_for, get_project_for, require_role
+from annotation.access import get_for, get_project_for
 from annotation.models import CellClass, Role
-from annotation.views.request import SignedIn
+from annotation.views.request import SignedIn, page_of
 from inference.models import ModelVersion
 from inference.services.registry import make_current
 from training.models import Part, Snapshot
@@ -32,7 +32,6 @@ def _tiles_trained_on(version: ModelVersion) -> int | None:
 @require_GET
 def project_models(request: SignedIn, pk: int) -> HttpResponse:
     project = get_project_for(request.user, pk, Role.ANNOTATOR)
-    role = require_role(request.user, project, Role.ANNOTATOR)
     rows = []
     for version in project.model_versions.select_related("round"):
         score = score_of(version)
@@ -46,27 +45,17 @@ def project_models(request: SignedIn, pk: int) -> HttpResponse:
                 "tiles": _tiles_trained_on(version),
             }
         )
-    context = {
-        "project": project,
-        "tab": "models",
-        "role": role.label,
-        "versions": rows,
-        "can_lead": role.covers(Role.LEAD),
-    }
+    context = page_of(request, project, "models") | {"versions": rows}
     return render(request, "inference/models.html", context)
 
 
 @require_GET
 def model(request: SignedIn, pk: int) -> HttpResponse:
     version = _version_for(request, pk, Role.ANNOTATOR)
-    role = require_role(request.user, version.project, Role.ANNOTATOR)
     score = score_of(version)
     classes = list(version.taxonomy.classes.all())
     evaluation = score.evaluation if score else None
-    context = {
-        "project": version.project,
-        "tab": "models",
-        "role": role.label,
+    context = page_of(request, version.project, "models") | {
         "version": version,
         "round": getattr(version, "round", None),
         "map50": score.map50 if score else None,
@@ -78,7 +67,6 @@ def model(request: SignedIn, pk: int) -> HttpResponse:
         "test_patients": evaluation.patients if evaluation else None,
         "class_metrics": _class_rows(classes, evaluation.metrics) if evaluation else [],
         "confusion": _confusion(classes, evaluation.metrics) if evaluation else None,
-        "can_lead": role.covers(Role.LEAD),
     }
     return render(request, "inference/model.html", context)
 

@@ -7,11 +7,11 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from annotation.access import get_project_for, may_create_projects, projects_of, require_role, role_in
+from annotation.access import get_project_for, may_create_projects, projects_of, role_in
 from annotation.models import Batch, BatchState, Project, Role, TaskState, Tile
 from annotation.selectors import batches_to_continue, class_rows, expert_hours, largest, truth_counts
 from annotation.services.jobs import active_jobs
-from annotation.views.request import SignedIn
+from annotation.views.request import SignedIn, page_of
 from inference.services.registry import current_version
 from training.curve_chart import curve_chart
 from training.models import RoundState
@@ -52,24 +52,21 @@ def home(request: SignedIn) -> HttpResponse:
 @require_GET
 def project(request: SignedIn, pk: int) -> HttpResponse:
     found = get_project_for(request.user, pk, Role.ANNOTATOR)
-    role = require_role(request.user, found, Role.ANNOTATOR)
+    shared = page_of(request, found, "overview")
     jobs = list(active_jobs(found).order_by("pk"))
     rounds = round_rows(found)
     tiles = Tile.objects.filter(slide__project=found)
     stamp = stamp_of([(job.pk, job.state) for job in jobs], [(row["number"], row["state"]) for row in rounds])
-    answer = live_page(request, stamp, {"jobs": jobs, "can_act": role.covers(Role.LEAD), "active": bool(jobs)})
+    answer = live_page(request, stamp, {"jobs": jobs, "can_act": shared["can_lead"], "active": bool(jobs)})
     if answer is not None:
         return answer
     counts = class_rows(found, truth_counts(tiles))
     score = score_of(current_version(found))
-    context = {
-        "project": found,
-        "tab": "overview",
-        "role": role.label,
+    context = shared | {
         "stamp": stamp,
         "jobs": jobs,
         "active": bool(jobs),
-        "can_act": role.covers(Role.LEAD),
+        "can_act": shared["can_lead"],
         "map50": score.map50 if score else None,
         "map50_interval": score.interval if score else None,
         "interval_over": score.evaluation.metrics.get("interval_over") if score else None,
@@ -81,12 +78,12 @@ def project(request: SignedIn, pk: int) -> HttpResponse:
         "rounds": rounds,
         "class_counts": counts,
         "class_max": largest(counts),
-        "next_step": next_step(found, role),
+        "next_step": next_step(found, lead=shared["can_lead"]),
     }
     return render(request, "annotation/project.html", context)
 
 
-def next_step(project: Project, role: Role) -> dict[str, Any] | None:
+def next_step(project: Project, *, lead: bool) -> dict[str, Any] | None:
     """The one thing to do next: for the lead where the loop stands, for the others to annotate."""
     batch = (
         Batch.objects.filter(project=project, state=BatchState.OPEN)
@@ -96,7 +93,7 @@ def next_step(project: Project, role: Role) -> dict[str, Any] | None:
     if batch is not None:
         url = reverse("batch_annotate", args=[batch.pk])
         return {"label": f"Annotate {batch}", "url": url, "method": "get", "why": "Its batch is waiting for readers."}
-    if not role.covers(Role.LEAD):
+    if not lead:
         return None
     if not project.slides.exists():
         url = reverse("project_slides", args=[project.pk]) + "#import"

@@ -7,12 +7,12 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotation.access import get_for, get_project_for, require_role
+from annotation.access import get_for, get_project_for
 from annotation.models import Role, TaskState, Tile
 from annotation.selectors import class_rows, largest, truth_counts
 from annotation.services.batches import progress_of
 from annotation.services.projects import NotAllowed
-from annotation.views.request import SignedIn
+from annotation.views.request import SignedIn, page_of
 from training.forms import MODELS, RoundForm
 from training.models import Mode, Round, RoundState
 from training.selectors import round_rows, round_steps
@@ -33,14 +33,11 @@ THUMBNAILS = 12
 @require_GET
 def project_rounds(request: SignedIn, pk: int) -> HttpResponse:
     project = get_project_for(request.user, pk, Role.ANNOTATOR)
-    role = require_role(request.user, project, Role.ANNOTATOR)
+    shared = page_of(request, project, "rounds")
     rows = round_rows(project)
-    context = {
-        "project": project,
-        "tab": "rounds",
-        "role": role.label,
+    context = shared | {
         "rounds": rows,
-        "can_start": role.covers(Role.LEAD) and all(row["round"].is_over for row in rows),
+        "can_start": shared["can_lead"] and all(row["round"].is_over for row in rows),
     }
     return render(request, "training/rounds.html", context)
 
@@ -65,7 +62,7 @@ def round_new(request: SignedIn, pk: int) -> HttpResponse:
         else:
             return redirect("round", started.pk)
     number = (newest.number if newest else 0) + 1
-    context = {"project": project, "tab": "rounds", "form": form, "number": number}
+    context = page_of(request, project, "rounds") | {"form": form, "number": number}
     return render(request, "training/round_form.html", context, status=422 if form.errors else 200)
 
 
@@ -83,12 +80,12 @@ def _round_for(request: SignedIn, pk: int, role: Role) -> Round:
 @require_GET
 def round_(request: SignedIn, pk: int) -> HttpResponse:
     found = _round_for(request, pk, Role.ANNOTATOR)
-    role = require_role(request.user, found.project, Role.ANNOTATOR)
+    shared = page_of(request, found.project, "rounds")
+    can_lead = shared["can_lead"]
     done, total = progress_of(found.batch) if found.batch else (0, 0)
     job = found.job
     active = job is not None and job.is_active
     stamp = stamp_of(found.state, job.pk if job else None, job.state if job else None)
-    can_lead = role.covers(Role.LEAD)
     live = {"jobs": [job] if job else [], "active": active, "can_act": can_lead, "stamp": stamp}
     answer = live_page(request, stamp, live)
     if answer is not None:
@@ -101,24 +98,24 @@ def round_(request: SignedIn, pk: int) -> HttpResponse:
     expected = found.batch.expected if found.batch else {}
     rows = class_rows(found.project, counts, expected)
     submitted = found.batch is not None and found.batch.tasks.filter(state=TaskState.SUBMITTED).exists()
-    context = live | {
-        "project": found.project,
-        "tab": "rounds",
-        "role": role.label,
-        "round": found,
-        "steps": round_steps(found, done, total),
-        "done": done,
-        "total": total,
-        "class_counts": rows,
-        "class_max": largest(rows),
-        "has_expected": bool(expected),
-        "tasks": found.batch.tasks.select_related("tile__slide", "reader")[:THUMBNAILS] if found.batch else [],
-        "settings": _described(found),
-        "can_lead": can_lead,
-        "can_close": can_lead and found.state == RoundState.ANNOTATING and submitted,
-        "can_retry": can_lead and found.failed and not found.is_over,
-        "can_cancel": can_lead and not found.is_over,
-    }
+    context = (
+        shared
+        | live
+        | {
+            "round": found,
+            "steps": round_steps(found, done, total),
+            "done": done,
+            "total": total,
+            "class_counts": rows,
+            "class_max": largest(rows),
+            "has_expected": bool(expected),
+            "tasks": found.batch.tasks.select_related("tile__slide", "reader")[:THUMBNAILS] if found.batch else [],
+            "settings": _described(found),
+            "can_close": can_lead and found.state == RoundState.ANNOTATING and submitted,
+            "can_retry": can_lead and found.failed and not found.is_over,
+            "can_cancel": can_lead and not found.is_over,
+        }
+    )
     return render(request, "training/round.html", context)
 
 

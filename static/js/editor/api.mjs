@@ -45,7 +45,9 @@ export async function loadImage(url) {
   } catch {
     throw new Error("The image of this tile could not be fetched: the server does not answer.");
   }
-  if (!response.ok) throw new Error(`The image of this tile could not be fetched: the server answered ${response.status}.`);
+  if (!response.ok) {
+    throw new Error(`The image of this tile could not be fetched: the server answered ${response.status}.`);
+  }
   try {
     return await createImageBitmap(await response.blob());
   } catch {

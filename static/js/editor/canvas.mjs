@@ -1,5 +1,6 @@
-// Draws the tile on three layers: the image, the boxes at rest, and in front the box that is selected, hovered or being
-// dragged, so that a drag redraws one box and not five hundred. Nothing is drawn unless something changed, and never more than once a frame.
+// Draws the tile on three layers: the image, the boxes at rest, and in front the box that is selected, hovered or
+// being dragged, so that a drag redraws one box and not five hundred. Nothing is drawn unless something changed, and
+// never more than once a frame.
 
 import { DASH, Edges } from "./edges.mjs";
 import { certainty, findBox } from "./state.mjs";
@@ -22,7 +23,8 @@ export function handlesOf(rectangle) {
   const { x, y, width, height } = rectangle;
   const small = Math.min(width, height) < SMALL_SIDE;
   const names = small ? HANDLES.filter((name) => name.length === 2) : HANDLES;
-  const along = (name, low, high, start, size) => start + (name.includes(low) ? 0 : name.includes(high) ? size : size / 2);
+  const share = (name, low, high) => (name.includes(low) ? 0 : name.includes(high) ? 1 : 0.5);
+  const along = (name, low, high, start, size) => start + share(name, low, high) * size;
   return names.map((name) => [name, along(name, "w", "e", x, width), along(name, "n", "s", y, height)]);
 }
 
@@ -146,7 +148,7 @@ export class Renderer {
     const hovered = editor.hovered === state.selected || preview ? null : findBox(state, editor.hovered);
     if (hovered) this.drawHovered(this.placed(hovered));
     if (selected) this.drawSelected(this.placed(preview?.key === selected.key ? preview : selected), preview !== null);
-    if (preview && preview.key === null) this.drawSelected(this.placed({ ...preview, score: null, touched: true }), true);
+    if (preview?.key === null) this.drawSelected(this.placed({ ...preview, score: null, touched: true }), true);
   }
 
   isInSight({ rectangle: { x, y, width, height } }) {

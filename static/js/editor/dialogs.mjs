@@ -20,8 +20,10 @@ export function askReason(dialog, onSkip) {
 /** Shows both versions; calls `onMine` or `onTheirs`, or neither if closed: then the tile stays as it is. */
 export function askVersion(dialog, editor, work, answer, { onMine, onTheirs }) {
   const { theirs } = answer;
-  dialog.querySelector("[data-message]").textContent = answer.error ?? "This tile has been submitted by somebody else meanwhile.";
-  dialog.querySelector("[data-theirs-title]").textContent = `Theirs: ${theirs.author ?? "another reader"}, revision ${theirs.revision}`;
+  const author = theirs.author ?? "another reader";
+  const message = answer.error ?? "This tile has been submitted by somebody else meanwhile.";
+  dialog.querySelector("[data-message]").textContent = message;
+  dialog.querySelector("[data-theirs-title]").textContent = `Theirs: ${author}, revision ${theirs.revision}`;
   showVersion(dialog, "mine", editor, work, work.state.boxes);
   showVersion(dialog, "theirs", editor, work, theirs.boxes);
   const choose = (name, act) => {

@@ -61,7 +61,7 @@ export class Editor {
     this.tell("lock");
   }
 
-  // --- boxes ---------------------------------------------------------------------------------------------------------
+  // --- boxes -------------------------------------------------------------------------------------
 
   commit(next, options = {}) {
     if (this.locked) return;
@@ -129,7 +129,8 @@ export class Editor {
     if (this.locked) return;
     const size = this.selected ?? this.medianSize();
     const middle = views.toTile(this.view, { x: this.pane.width / 2, y: this.pane.height / 2 });
-    const start = { x: middle.x - size.width / 2, y: middle.y - size.height / 2, width: size.width, height: size.height };
+    const { width, height } = size;
+    const start = { x: middle.x - width / 2, y: middle.y - height / 2, width, height };
     this.draw(geometry.moveBy(start, 0, 0, this.tile));
   }
 
@@ -156,7 +157,7 @@ export class Editor {
     if (this.selected) this.reveal();
   }
 
-  // --- selection -----------------------------------------------------------------------------------------------------
+  // --- selection ---------------------------------------------------------------------------------
 
   select(key) {
     if (!this.work || key === this.state.selected) return;
@@ -182,7 +183,7 @@ export class Editor {
     this.tell("preview");
   }
 
-  // --- view ----------------------------------------------------------------------------------------------------------
+  // --- view --------------------------------------------------------------------------------------
 
   resizePane(pane) {
     const middle = views.toTile(this.view, { x: this.pane.width / 2, y: this.pane.height / 2 });

@@ -1,4 +1,5 @@
-// Rectangles in tile pixels (float, top-left origin). Pure functions: they return new objects and never change their arguments.
+// Rectangles in tile pixels (float, top-left origin). Pure functions: they return new objects and never change their
+// arguments.
 
 export const MINIMUM_SIDE = 2;
 

@@ -1,4 +1,5 @@
-// Every key of the editor, and what the help says about it. Letters here are reserved: a taxonomy uses others as hotkeys.
+// Every key of the editor, and what the help says about it. Letters here are reserved: a taxonomy uses others as
+// hotkeys.
 
 export const RESERVED_KEYS = new Set(["h", "l", "s", "f", "z", "n", "?", "+", "-", "=", ",", " "]);
 

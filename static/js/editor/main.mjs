@@ -55,7 +55,7 @@ const session = new Session(data, editor, new Storage(data.reader, data.batch.id
   conflict: askAboutConflict,
 });
 
-// --- what the session shows ---------------------------------------------------------------------------------------------
+// --- what the session shows ----------------------------------------------------------------------
 
 let confirmedAt = null;
 
@@ -65,7 +65,8 @@ function showTile(work) {
   screen.showTile(work);
   renderer.onceDrawn(() => {
     screen.setReady(work.image !== null);
-    if (confirmedAt !== null) performance.measure("confirm-to-next-tile", { start: confirmedAt, end: performance.now() });
+    if (confirmedAt === null) return;
+    performance.measure("confirm-to-next-tile", { start: confirmedAt, end: performance.now() });
     confirmedAt = null;
   });
 }
@@ -91,7 +92,7 @@ function askAboutConflict(work, answer) {
   });
 }
 
-// --- what the reader does -----------------------------------------------------------------------------------------------
+// --- what the reader does ------------------------------------------------------------------------
 
 function confirm() {
   pointer.cancel();
@@ -142,12 +143,12 @@ for (const dialog of document.querySelectorAll("dialog")) {
   dialog.addEventListener("close", () => surface.focus());
 }
 
-// --- saving and time ----------------------------------------------------------------------------------------------------
+// --- saving and time -----------------------------------------------------------------------------
 
 editor.on("boxes", () => session.saver.changed());
 window.addEventListener("online", () => session.retry());
 window.addEventListener("focus", () => session.retry());
-window.addEventListener("pagehide", () => session.saver.flush());
+window.addEventListener("pagehide", () => session.flush());
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "hidden") session.saver.flush();
 });

@@ -1,5 +1,5 @@
-// Submissions on their way: kept in this browser from the key press until the server has stored them, sent one by one, the
-// oldest first. A repeated one carries the same UUID, so that it counts once.
+// Submissions on their way: kept in this browser from the key press until the server has stored them, sent one by one,
+// the oldest first. A repeated one carries the same UUID, so that it counts once.
 
 import { post } from "./api.mjs";
 import { forSubmission } from "./state.mjs";
@@ -50,8 +50,9 @@ export class Outbox {
 
   report() {
     this.status.setUnsent(this.entries.length);
+    const state = this.status.states.get("outbox") ?? "saved";
     if (!this.entries.length) this.status.set("outbox", "saved");
-    else if (!this.status.states.get("outbox") || this.status.states.get("outbox") === "saved") this.status.set("outbox", "saving");
+    else if (state === "saved") this.status.set("outbox", "saving");
   }
 
   retry() {
@@ -70,6 +71,11 @@ export class Outbox {
     if (["offline", "error", "signed-out"].includes(outcome)) return this.wait(outcome);
     this.settle(entry, outcome, data ?? {});
     this.send();
+  }
+
+  /** Leaving the page breaks off requests under way: sends them once more, to outlive it. The UUID makes that safe. */
+  flush() {
+    for (const entry of this.entries) post(entry.task.urls.submit, entry.payload, { keepalive: true });
   }
 
   wait(outcome) {
@@ -94,7 +100,8 @@ export class Outbox {
 
   /** A refused submission goes on as a draft in this browser, so that closing the page now loses nothing. */
   keepAsDraft({ task, payload, boxes, sequence }) {
-    const draft = { sequence: sequence + 1, revision: payload.revision, boxes, effort: payload.effort, kept: Date.now() };
+    const { revision, effort } = payload;
+    const draft = { sequence: sequence + 1, revision, boxes, effort, kept: Date.now() };
     if (this.storage.put("draft", task.id, draft)) this.storage.drop("submit", task.id);
   }
 }

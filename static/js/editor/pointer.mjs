@@ -1,5 +1,5 @@
-// Mouse, pen and touch on the tile. A drag draws with the armed class, also where it starts inside another box; only the
-// selected box moves or is resized; a click selects the smallest box under it, and again the next larger one.
+// Mouse, pen and touch on the tile. A drag draws with the armed class, also where it starts inside another box; only
+// the selected box moves or is resized; a click selects the smallest box under it, and again the next larger one.
 
 import { handlesOf } from "./canvas.mjs";
 import { contains, fromCorners, isLargeEnough, moveBy, resizeBy } from "./geometry.mjs";

@@ -1,5 +1,5 @@
-// Drafts: every change is kept in this browser at once and sent to the server within a second. One request at a time; the
-// latest state wins. When the server does not answer, the copy here is sent as soon as it does.
+// Drafts: every change is kept in this browser at once and sent to the server within a second. One request at a time;
+// the latest state wins. When the server does not answer, the copy here is sent as soon as it does.
 
 import { post } from "./api.mjs";
 import { forDraft } from "./state.mjs";
@@ -117,7 +117,8 @@ export class DraftSaver {
     if (work.sequence <= work.saved) work.sequence += 1;
     this.keep(work);
     const sequence = work.sequence;
-    post(work.task.urls.draft, this.body(work), { keepalive: true }).then((answer) => this.received(work, sequence, answer));
+    const sent = post(work.task.urls.draft, this.body(work), { keepalive: true });
+    sent.then((answer) => this.received(work, sequence, answer));
   }
 
   /** The tile is submitted or skipped: its drafts are history. */

@@ -1,5 +1,5 @@
-// What the reader sees beside the boxes: notices, waiting, the end of the batch, and the facts that browser tests wait for
-// (data attributes of <html> and of the tile's surface).
+// What the reader sees beside the boxes: notices, waiting, the end of the batch, and the facts that browser tests wait
+// for (data attributes of <html> and of the tile's surface).
 
 import { countText } from "./panels.mjs";
 
@@ -62,7 +62,9 @@ export class Screen {
     const isComplete = done + unsent >= total;
     byId("waiting").hidden = true;
     byId("end").hidden = false;
-    byId("end-title").textContent = isComplete ? `Batch done: ${total} of ${total}.` : `No tile left for you: ${done} of ${total} done.`;
+    byId("end-title").textContent = isComplete
+      ? `Batch done: ${total} of ${total}.`
+      : `No tile left for you: ${done} of ${total} done.`;
     byId("end-text").textContent = endText(isComplete, unsent);
     this.page.dataset.ready = "true";
     byId("end-link").focus();

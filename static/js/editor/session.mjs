@@ -85,7 +85,8 @@ export class Session {
     const { outcome, data } = await post(work.task.urls.skip, { reason });
     if (outcome !== "ok") {
       this.editor.lock(false);
-      return this.screen.notice(data?.error ?? "The tile was not skipped: the server does not answer. Your boxes are kept.");
+      const unanswered = "The tile was not skipped: the server does not answer. Your boxes are kept.";
+      return this.screen.notice(data?.error ?? unanswered);
     }
     this.saver.close(work);
     this.moveOn();
@@ -141,11 +142,7 @@ export class Session {
     work.sequence = Math.max(work.sequence, entry.sequence) + 1;
     work.conflict = isConflict;
     const current = this.editor.work;
-    if (current && current !== work && !current.closed) {
-      this.saver.flush();
-      current.clock.pause();
-      this.queue.putBack(current);
-    }
+    if (current && current !== work && !current.closed) this.queue.putBack(current);
     this.show(work);
     return work;
   }
@@ -158,7 +155,8 @@ export class Session {
 
   draftConflict(work, answer) {
     if (answer.theirs) return this.screen.conflict(work, answer);
-    this.screen.notice(answer.error ?? "This tile has been changed in another window. Your boxes are kept in this browser.");
+    const unexplained = "This tile has been changed in another window. Your boxes are kept in this browser.";
+    this.screen.notice(answer.error ?? unexplained);
   }
 
   /** Bases the reader's work on the other version's revision: submitting it now supersedes that version. */
@@ -176,6 +174,12 @@ export class Session {
     this.screen.notice("Their boxes are shown now. Space confirms them; Ctrl Z brings yours back.");
   }
 
+  /** The page may be about to close. */
+  flush() {
+    this.saver.flush();
+    this.outbox.flush();
+  }
+
   retry() {
     this.saver.retry();
     this.outbox.retry();
@@ -185,7 +189,8 @@ export class Session {
 
 function refusal(outcome, answer) {
   const [wrong, ...others] = answer.boxes ?? [];
-  const first = answer.error ?? (outcome === "gone" ? "This tile is no longer yours to label." : "The server refused this tile.");
+  const unexplained = outcome === "gone" ? "This tile is no longer yours to label." : "The server refused this tile.";
+  const first = answer.error ?? unexplained;
   if (!wrong) return `Not stored: ${first}`;
   const more = others.length ? ` ${others.length} more after it.` : "";
   return `Not stored: ${first} Box ${wrong.index + 1}: ${wrong.error}${more}`;

@@ -98,7 +98,7 @@ export function countByClass(boxes) {
 
 /** Boxes as the server stores them in an annotation. */
 export function forSubmission(boxes) {
-  return boxes.map(({ class: classId, x, y, width, height, origin }) => ({ class: classId, x, y, width, height, origin }));
+  return forDraft(boxes).map(({ score, ...box }) => box);
 }
 
 /** Boxes as the server keeps them in a draft. */

@@ -36,7 +36,8 @@ export class SaveStatus {
   }
 
   get state() {
-    return [...this.states.values()].reduce((worst, state) => (ORDER.indexOf(state) > ORDER.indexOf(worst) ? state : worst), "saved");
+    const worst = Math.max(0, ...[...this.states.values()].map((state) => ORDER.indexOf(state)));
+    return ORDER[worst];
   }
 
   get text() {

@@ -1,5 +1,5 @@
-// Work kept in this browser (localStorage) until the server has it. Records carry the reader's name, so that on a shared
-// computer nobody restores or sends the work of somebody else.
+// Work kept in this browser (localStorage) until the server has it. Records carry the reader's name, so that on a
+// shared computer nobody restores or sends the work of somebody else.
 
 const PREFIX = "marrowloop";
 
@@ -12,7 +12,8 @@ export class Storage {
   /** False if the browser refuses (full, or storage switched off). */
   put(kind, task, record) {
     try {
-      localStorage.setItem(`${PREFIX}:${kind}:${task}`, JSON.stringify({ ...record, reader: this.reader, batch: this.batch }));
+      const { reader, batch } = this;
+      localStorage.setItem(`${PREFIX}:${kind}:${task}`, JSON.stringify({ ...record, reader, batch }));
       return true;
     } catch {
       return false;

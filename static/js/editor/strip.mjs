@@ -1,5 +1,5 @@
-// The film strip: every cell of the tile as a crop, by class, the least certain first; and the same as a table for screen
-// readers. Crops are redrawn only when their box changes, and only once the tile itself is on screen.
+// The film strip: every cell of the tile as a crop, by class, the least certain first; and the same as a table for
+// screen readers. Crops are redrawn only when their box changes, and only once the tile itself is on screen.
 
 import { centre } from "./geometry.mjs";
 import { keepFocus, make, swatch } from "./panels.mjs";
@@ -56,7 +56,8 @@ export class FilmStrip {
   /** The heading and the crops of one class. */
   groupOf(cellClass) {
     const boxes = walkOrder(this.editor.state.boxes.filter((box) => box.class === cellClass.id));
-    return boxes.length ? [this.heading(cellClass, boxes.length), ...boxes.map((box) => this.cell(box, cellClass))] : [];
+    if (!boxes.length) return [];
+    return [this.heading(cellClass, boxes.length), ...boxes.map((box) => this.cell(box, cellClass))];
   }
 
   heading(cellClass, count) {
@@ -74,7 +75,7 @@ export class FilmStrip {
     const known = this.cells.get(box.key);
     if (known?.box === box) return known.item;
     const cell = known ?? this.makeCell(box.key);
-    const moved = known === undefined || ["x", "y", "width", "height"].some((name) => known.box[name] !== box[name]);
+    const moved = !known || ["x", "y", "width", "height"].some((name) => known.box[name] !== box[name]);
     cell.box = box;
     const score = certainty(box);
     cell.code.textContent = cellClass.code;
@@ -82,7 +83,8 @@ export class FilmStrip {
     cell.score.classList.toggle("doubtful", score !== null && score < DOUBTFUL_BELOW);
     cell.button.classList.toggle("untouched", !box.touched);
     cell.button.style.borderColor = cellClass.colour;
-    cell.button.setAttribute("aria-label", `${cellClass.name}${score === null ? "" : `, certainty ${formatCertainty(score)}`}`);
+    const spoken = score === null ? "" : `, certainty ${formatCertainty(score)}`;
+    cell.button.setAttribute("aria-label", `${cellClass.name}${spoken}`);
     if (moved) this.drawLater(cell);
     return cell.item;
   }

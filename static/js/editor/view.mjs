@@ -1,4 +1,5 @@
-// Where the tile lies in its pane. A view: { scale, x, y }: CSS px per tile px, and the tile's origin in CSS px of the pane.
+// Where the tile lies in its pane. A view: { scale, x, y }: CSS px per tile px, and the tile's origin in CSS px of the
+// pane.
 
 const MARGIN = 8;
 const LARGEST_SCALE = 32;
@@ -9,8 +10,8 @@ const clamp = (value, low, high) => Math.max(low, Math.min(value, high));
 
 /** The whole tile, as large as the pane lets it, in the middle. */
 export function fit(tile, pane) {
-  const room = { width: Math.max(1, pane.width - 2 * MARGIN), height: Math.max(1, pane.height - 2 * MARGIN) };
-  return centred(tile, pane, Math.min(room.width / tile.width, room.height / tile.height));
+  const room = (size) => Math.max(1, size - 2 * MARGIN);
+  return centred(tile, pane, Math.min(room(pane.width) / tile.width, room(pane.height) / tile.height));
 }
 
 /** One image pixel on one screen pixel: `ratio` is the device pixel ratio. */
@@ -38,7 +39,9 @@ export function pan(view, dx, dy, tile, pane) {
 }
 
 function keepVisible(view, tile, pane) {
-  const within = (start, size, room) => clamp(start, Math.min(0, room - size) - SLACK, Math.max(0, room - size) + SLACK);
+  const within = (start, size, room) => {
+    return clamp(start, Math.min(0, room - size) - SLACK, Math.max(0, room - size) + SLACK);
+  };
   return {
     scale: view.scale,
     x: within(view.x, tile.width * view.scale, pane.width),

@@ -23,7 +23,8 @@ export function makeWork(task, storage) {
     state: makeState(boxes),
     history: new History(boxes),
     clock: new Clock(start.effort),
-    // A draft is based on the revision it was begun on; a stale one is found out at submission, with both versions shown.
+    // A draft is based on the revision it was begun on; a stale one is found out at submission, with both versions
+    // shown.
     revision: start.revision,
     sequence: start.sequence,
     saved: task.draft?.sequence ?? 0,

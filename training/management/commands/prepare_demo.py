@@ -39,7 +39,7 @@ class Command(BaseCommand):
         for user_name, role in PEOPLE.items():
             set_member(project=project, member=User.objects.get(username=user_name), role=role, user=lead)
         if folder is None:
-            create_job(project=project, kind=JobKind.DEMO, subject="three drawn slides, two rounds", created_by=lead)
+            create_job(project=project, kind=JobKind.DEMO, subject="four drawn slides, two rounds", created_by=lead)
             return
         slides = [path for path in folder.iterdir() if path.suffix.lower() in SLIDE_SUFFIXES]
         if not slides:

@@ -1,0 +1,190 @@
+"""Every address, walked as everybody: who is let through, who is refused, and how."""
+
+import re
+
+import pytest
+from django.db import transaction
+from django.test import Client
+from django.urls import URLPattern, get_resolver, reverse
+
+from annotation.models import Author, Batch, Job, JobState, Membership, Patient, Role, Slide, Task, Tile, User
+from inference.models import ModelVersion
+from tests import factories
+from training.models import Round
+
+SIGN_IN, NO_SUCH_PAGE, FORBIDDEN, OK = "redirect to sign-in", "404", "403", "let through"
+WHO = ("nobody", "stranger", "annotator", "reviewer", "lead")
+
+ANYBODY = (OK, OK, OK, OK, OK)
+SIGNED_IN = (SIGN_IN, OK, OK, OK, OK)
+MEMBER = (SIGN_IN, NO_SUCH_PAGE, OK, OK, OK)
+REVIEWER = (SIGN_IN, NO_SUCH_PAGE, FORBIDDEN, OK, OK)
+LEAD = (SIGN_IN, NO_SUCH_PAGE, FORBIDDEN, FORBIDDEN, OK)
+STAFF = (SIGN_IN, FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN)
+ADMIN = (SIGN_IN, SIGN_IN, SIGN_IN, SIGN_IN, SIGN_IN)
+
+# Name: (method, outcomes for WHO, the model whose key is in the address).
+EXPECTED = {
+    "home": ("GET", SIGNED_IN, None),
+    "health": ("GET", ANYBODY, None),
+    "login": ("GET", ANYBODY, None),
+    "logout": ("POST", (SIGN_IN,) * 5, None),  # leads to the sign-in page whoever you were
+    "admin": ("GET", ADMIN, None),
+    "project_new": ("GET", STAFF, None),
+    "project": ("GET", MEMBER, "project"),
+    "project_slides": ("GET", MEMBER, "project"),
+    "slides_import": ("POST", LEAD, "project"),
+    "project_rounds": ("GET", MEMBER, "project"),
+    "round_new": ("GET", LEAD, "project"),
+    "project_models": ("GET", MEMBER, "project"),
+    "project_jobs": ("GET", MEMBER, "project"),
+    "project_exports": ("GET", REVIEWER, "project"),
+    "export_create": ("POST", REVIEWER, "project"),
+    "project_members": ("GET", MEMBER, "project"),
+    "member_add": ("POST", LEAD, "project"),
+    "member_change": ("POST", LEAD, Membership),
+    "member_remove": ("POST", LEAD, Membership),
+    "patient_lock": ("POST", LEAD, Patient),
+    "slide": ("GET", MEMBER, Slide),
+    "slide_overview": ("GET", MEMBER, Slide),
+    "slide_thumbnail": ("GET", MEMBER, Slide),
+    "tile": ("GET", MEMBER, Tile),
+    "tile_image": ("GET", MEMBER, Tile),
+    "batch": ("GET", MEMBER, Batch),
+    "batch_close": ("POST", LEAD, Batch),
+    "batch_annotate": ("GET", MEMBER, Batch),
+    "batch_next": ("POST", MEMBER, Batch),
+    "task_draft": ("POST", MEMBER, Task),
+    "task_submit": ("POST", MEMBER, Task),
+    "task_skip": ("POST", MEMBER, Task),
+    "round": ("GET", MEMBER, Round),
+    "round_close": ("POST", LEAD, Round),
+    "round_retry": ("POST", LEAD, Round),
+    "round_cancel": ("POST", LEAD, Round),
+    "model": ("GET", MEMBER, ModelVersion),
+    "model_make_current": ("POST", LEAD, ModelVersion),
+    "model_weights": ("GET", REVIEWER, ModelVersion),
+    "job": ("GET", MEMBER, Job),
+    "job_cancel": ("POST", LEAD, Job),
+    "job_retry": ("POST", LEAD, Job),
+    "export_download": ("GET", REVIEWER, Job),
+}
+# A page that shows a form and takes it.
+BOTH_METHODS = {"login", "project_new", "round_new"}
+
+
+def known_addresses():
+    """The names in the URLconf; an included one (the admin) counts once, by the word that it begins with."""
+    return [
+        pattern.name if isinstance(pattern, URLPattern) else str(pattern.pattern).rstrip("/")
+        for pattern in get_resolver().url_patterns
+    ]
+
+
+@pytest.fixture
+def project(smear):
+    """A project with something at every address."""
+    project = factories.make_project()
+    for name in WHO[2:]:
+        factories.make_member(project, Role(name), name)
+    factories.make_user("stranger")
+    slide = factories.make_slide(project, file=smear)
+    batch = factories.make_batch(project, slide.tiles.all())
+    factories.make_round(project, batch=batch)
+    factories.make_version(project)
+    factories.make_export(project)
+    return project
+
+
+def address(name, model, project):
+    if name == "admin":
+        return reverse("admin:index")
+    if model is None:
+        return reverse(name)
+    key = project.pk if model == "project" else model.objects.order_by("pk").first().pk
+    return reverse(name, args=[key])
+
+
+def visitor(who):
+    client = Client()
+    if who != "nobody":
+        client.force_login(User.objects.get(username=who))
+    return client
+
+
+def outcome(response):
+    if response.status_code == 302 and re.match(r"(/admin/login|/sign-in)/", response["Location"]):
+        return SIGN_IN
+    answers = {404: NO_SUCH_PAGE, 403: FORBIDDEN, 405: "405"}
+    return answers.get(response.status_code, OK if response.status_code < 500 else str(response.status_code))
+
+
+def walk(name, method, model, project, who):
+    """The outcome of one visit, of which nothing stays."""
+    with transaction.atomic():
+        answer = outcome(visitor(who).generic(method, address(name, model, project)))
+        transaction.set_rollback(True)
+    return answer
+
+
+def test_every_address_is_in_the_table():
+    assert sorted(known_addresses()) == sorted(EXPECTED)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", EXPECTED)
+def test_it_lets_through_whom_it_should(name, project):
+    method, outcomes, model = EXPECTED[name]
+    assert {who: walk(name, method, model, project, who) for who in WHO} == dict(zip(WHO, outcomes, strict=True))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", sorted(EXPECTED.keys() - BOTH_METHODS - {"admin", "health"}))
+def test_it_rejects_the_wrong_method(name, project):
+    method, _, model = EXPECTED[name]
+    wrong = "GET" if method == "POST" else "POST"
+    assert walk(name, wrong, model, project, "lead") == "405"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", sorted(name for name, (_, _, model) in EXPECTED.items() if model))
+def test_it_answers_a_key_that_nothing_has_with_404(name):
+    user = factories.make_user(is_superuser=True)
+    client = Client()
+    client.force_login(user)
+    assert client.generic(EXPECTED[name][0], reverse(name, args=[10**9])).status_code == 404
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", sorted(name for name, (method, _, _) in EXPECTED.items() if method == "POST"))
+def test_a_write_needs_the_csrf_token(name, project):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(User.objects.get(username="lead"))
+    response = client.post(address(name, EXPECTED[name][2], project))
+    assert response.status_code == 403
+
+
+@pytest.mark.django_db
+def test_staff_may_make_projects():
+    client = Client()
+    client.force_login(factories.make_user(is_staff=True))
+    assert client.get(reverse("project_new")).status_code == 200
+
+
+@pytest.mark.django_db
+def test_a_superuser_reaches_every_list_of_the_admin(project):
+    client = Client()
+    client.force_login(factories.make_user(is_staff=True, is_superuser=True))
+    factories.make_truth(Tile.objects.first(), (0, 1, 2, 30, 40))
+    Job.objects.filter(state=JobState.SUCCEEDED).update(message="done")
+    assert Author.objects.exists()
+    lists = set(re.findall(r'href="(/admin/[a-z_]+/[a-z]+/)"', client.get(reverse("admin:index")).content.decode()))
+    assert len(lists) > 10
+    assert {url: client.get(url).status_code for url in lists} == dict.fromkeys(lists, 200)
+
+
+@pytest.mark.django_db
+def test_a_user_who_was_switched_off_is_nobody(project):
+    client = visitor("annotator")
+    User.objects.filter(username="annotator").update(is_active=False)
+    assert outcome(client.get(reverse("project", args=[project.pk]))) == SIGN_IN
