@@ -46,7 +46,8 @@ export class Session {
 
   /** Tiles done, with those on their way counted as done. */
   setBatch(batch) {
-    this.batch = { ...this.batch, ...batch };
+    // Answers can overtake each other: an older one must not turn the progress back.
+    this.batch = { ...this.batch, ...batch, done: Math.max(this.batch.done, batch.done ?? 0) };
     this.screen.batch(this.batch, this.outbox.entries.filter((entry) => entry.task.revision === 0).length);
   }
 
