@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-RESERVED_HOTKEYS = frozenset("fhlnsz,?")
+RESERVED_HOTKEYS = frozenset("fhlnsz,?+-= ")
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ STORAGES: dict[str, dict[str, Any]] = {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
         "OPTIONS": {"location": DATA_DIR / "storage", "base_url": None},
     },
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "config.static.ModuleStaticFilesStorage"},
 }
 if S3_BUCKET:
     STORAGES["default"] = {
@@ -173,6 +173,8 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TIMEZONE = TIME_ZONE = env.str("TZ", default="UTC")
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+# A running job whose worker has not been heard of for so long is started again.
+JOB_LOST_SECONDS = env.int("MARROWLOOP_JOB_LOST_SECONDS", default=60)
 CELERY_BEAT_SCHEDULE = {"sweep-jobs": {"task": "jobs.sweep", "schedule": 20.0}}
 
 LANGUAGE_CODE = "en-gb"

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery import current_app
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
@@ -23,7 +24,7 @@ from annotation.services.events import record
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5
-LOST_AFTER = timedelta(seconds=60)
+LOST_AFTER = timedelta(seconds=settings.JOB_LOST_SECONDS)
 RESEND_AFTER = timedelta(minutes=10)
 MAX_ATTEMPTS = 3
 REPORT_SECONDS = 0.5
