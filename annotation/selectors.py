@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from django.db.models import Count, F, Q, Sum
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum
 
 from annotation.models import (
     Annotation,
@@ -29,6 +29,16 @@ TILE_STATES = {
     "empty": "confirmed, no cell",
     "skipped": "skipped",
 }
+
+
+# Tasks that nobody did before their batch was closed: their tiles are back in the pool.
+UNREAD = Q(batch__state=BatchState.CLOSED, state__in=[TaskState.OPEN, TaskState.LEASED])
+
+
+def pool_of(project: Project) -> QuerySet[Tile]:
+    """The tiles that a batch can be made of: without truth, of no locked patient, in no open batch, not skipped."""
+    held = Task.objects.filter(tile=OuterRef("pk")).exclude(UNREAD)
+    return Tile.objects.filter(~Exists(held), slide__project=project, slide__patient__locked=False, truth=None)
 
 
 def truth_counts(tiles: Any) -> Counter[int]:
@@ -85,7 +95,8 @@ def slides_of(project: Project) -> list[dict[str, Any]]:
 def tile_states(slide: Slide) -> list[tuple[Tile, str]]:
     """Each of the slide's tiles with its state, a key of TILE_STATES."""
     tiles = slide.tiles.annotate(truth_boxes=Count("truth__boxes"))
-    tasks: dict[int, str] = dict(Task.objects.filter(tile__slide=slide).order_by("pk").values_list("tile_id", "state"))
+    held = Task.objects.filter(tile__slide=slide).exclude(UNREAD)
+    tasks: dict[int, str] = dict(held.order_by("pk").values_list("tile_id", "state"))
     return [(tile, _state(tile, tasks.get(tile.pk))) for tile in tiles]
 
 

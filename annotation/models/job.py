@@ -45,7 +45,8 @@ class Job(models.Model):
     message = models.TextField(blank=True)
     error_code = models.CharField(max_length=30, blank=True)
     result = models.JSONField(default=dict)
-    attempt = models.PositiveSmallIntegerField(default=0)
+    attempt = models.PositiveSmallIntegerField(default=0, help_text="Grows with every start, never goes back.")
+    losses = models.PositiveSmallIntegerField(default=0, help_text="How often its worker died.")
     cancel_requested = models.BooleanField(default=False)
     created_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -74,7 +75,8 @@ class Job(models.Model):
 
     @property
     def needs_mpp(self) -> bool:
-        return self.state == JobState.FAILED and self.error_code == "mpp-missing"
+        """Whether the import would go on if somebody stated the pixel size."""
+        return self.state == JobState.FAILED and self.error_code.startswith("mpp-")
 
     @property
     def duration(self) -> timedelta | None:

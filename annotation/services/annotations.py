@@ -28,8 +28,9 @@ from annotation.models import (
 from annotation.services.events import record
 
 MAX_BOXES = 2000
-MIN_SIDE = 1.0  # tile px
+MIN_SIDE = 2.0  # tile px; Pascal VOC cannot say less than 1.01, and no cell is 0.5 um wide
 SAME_PLACE = 0.01  # tile px: below this a box has not been moved
+MAX_EFFORT = 1e9  # seconds or keys on one tile: more is no measurement
 # Boxes drawn to the very edge may stand out of the tile by a rounding error.
 EDGE_TOLERANCE = 0.01
 
@@ -113,10 +114,13 @@ def _parse_box(item: object, known: set[int], tile_width: int, tile_height: int)
     sides = [item["x"], item["y"], item["width"], item["height"]]
     if any(isinstance(side, bool) or not isinstance(side, int | float) for side in sides):
         raise ValueError("x, y, width and height must be numbers")
-    x, y, width, height = (float(side) for side in sides)
+    try:
+        x, y, width, height = (float(side) for side in sides)
+    except OverflowError:  # JSON's whole numbers know no limit
+        x = y = width = height = math.inf
     if not all(math.isfinite(side) for side in (x, y, width, height)):
         raise ValueError("x, y, width and height must be finite")
-    if width < MIN_SIDE or height < MIN_SIDE:
+    if min(width, height) < MIN_SIDE - EDGE_TOLERANCE:
         raise ValueError(f"is {width:g} x {height:g} px: a box is at least {MIN_SIDE:g} px wide and high")
     right, bottom = x + width, y + height
     if (
@@ -136,7 +140,7 @@ def parse_effort(raw: object) -> Effort:
 
     def number(name: str) -> float:
         value = values.get(name, 0)
-        good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+        good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_EFFORT
         return float(value) if good else 0.0
 
     active = number("active_seconds")

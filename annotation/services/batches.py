@@ -61,8 +61,8 @@ def open_batch(*, batch: Batch, user: User | None = None) -> None:
 
 @transaction.atomic
 def close_batch(*, batch: Batch, user: User | None = None) -> bool:
-    """Stop handing out tasks; what is submitted stays. False if it was not open."""
-    changed = Batch.objects.filter(pk=batch.pk, state=BatchState.OPEN).update(state=BatchState.CLOSED)
+    """Stop handing out tasks; what is submitted stays, the rest goes back to the pool. False if it was closed."""
+    changed = Batch.objects.filter(pk=batch.pk).exclude(state=BatchState.CLOSED).update(state=BatchState.CLOSED)
     if changed:
         record(project=batch.project, user=user, verb="closed batch", subject=batch)
     return bool(changed)

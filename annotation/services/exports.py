@@ -96,13 +96,14 @@ def run_export(running: RunningJob, *, parts: Mapping[int, str]) -> dict[str, An
     project, arguments = job.project, job.arguments
     total = truth_tiles(project).count()
     classes = list(project.taxonomy.classes.values_list("name", flat=True))
+    written: list[str] = []
     with work_dir(f"export-{job.pk}-{job.attempt}") as folder:
-        tiles = _reported(labelled_tiles(project, parts=parts, part=arguments["part"]), total, running)
+        tiles = _reported(labelled_tiles(project, parts=parts, part=arguments["part"]), total, running, written)
         write_format(arguments["format"], folder / "export", tiles, classes, images=arguments["images"])
         archive = folder / "export.zip"
         pack(folder / "export", archive)
         name = store(archive, f"exports/{project.pk}/{job.pk}.zip", move=True)
-    return {"file": name, "bytes": default_storage.size(name), "message": f"{total} tiles"}
+    return {"file": name, "bytes": default_storage.size(name), "message": f"{len(written)} tiles"}
 
 
 def write_format(
@@ -127,10 +128,13 @@ def _image_of(tile: LabelledTile) -> bytes:
     return tile_jpeg(row)
 
 
-def _reported(tiles: Iterator[LabelledTile], total: int, running: RunningJob) -> Iterator[LabelledTile]:
-    for done, tile in enumerate(tiles):
-        running.report(0.9 * done / max(total, 1), f"{done} of {total} tiles")
+def _reported(
+    tiles: Iterator[LabelledTile], total: int, running: RunningJob, written: list[str]
+) -> Iterator[LabelledTile]:
+    for tile in tiles:
+        running.report(0.9 * len(written) / max(total, 1), f"{len(written)} of {total} tiles")
         yield tile
+        written.append(tile.name)
 
 
 def pack(folder: Path, archive: Path) -> None:

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 5
 LOST_AFTER = timedelta(seconds=settings.JOB_LOST_SECONDS)
 RESEND_AFTER = timedelta(minutes=10)
-MAX_ATTEMPTS = 3
+MAX_LOSSES = 3
 REPORT_SECONDS = 0.5
 
 
@@ -193,7 +193,7 @@ def retry_job(*, job: Job, user: User | None, **arguments: Any) -> bool:
     changed = Job.objects.filter(pk=job.pk, state__in=[JobState.FAILED, JobState.CANCELLED]).update(
         state=JobState.QUEUED,
         arguments=job.arguments | arguments,
-        attempt=0,
+        losses=0,
         cancel_requested=False,
         message="",
         error_code="",
@@ -209,13 +209,15 @@ def sweep_jobs() -> None:
     now = timezone.now()
     lost = Job.objects.filter(state=JobState.RUNNING, heartbeat_at__lt=now - LOST_AFTER)
     lost.filter(cancel_requested=True).update(state=JobState.CANCELLED, ended_at=now, message="cancelled")
-    lost.filter(attempt__gte=MAX_ATTEMPTS).update(
+    lost.filter(losses__gte=MAX_LOSSES - 1).update(
         state=JobState.FAILED,
         ended_at=now,
-        message=f"The worker stopped {MAX_ATTEMPTS} times during this job: it may have run out of memory.",
+        message=f"The worker stopped {MAX_LOSSES} times during this job: it may have run out of memory.",
         error_code="worker-lost",
     )
-    lost.update(state=JobState.QUEUED, sent_at=None, message="The worker stopped; starting again.")
+    lost.update(
+        state=JobState.QUEUED, losses=F("losses") + 1, sent_at=None, message="The worker stopped; starting again."
+    )
     unsent = Q(sent_at__isnull=True) | Q(sent_at__lt=now - RESEND_AFTER)
     for job in Job.objects.filter(unsent, state=JobState.QUEUED):
         send_job(job=job)
@@ -226,7 +228,7 @@ def requeue_interrupted() -> None:
     stopped = Job.objects.filter(state=JobState.RUNNING)
     stopped.update(heartbeat_at=timezone.now() - 2 * LOST_AFTER)
     # A stop on purpose is no sign of a job that kills its worker.
-    stopped.filter(cancel_requested=False).update(attempt=F("attempt") + 1, state=JobState.QUEUED, sent_at=None)
+    stopped.filter(cancel_requested=False).update(state=JobState.QUEUED, sent_at=None)
     sweep_jobs()
 
 

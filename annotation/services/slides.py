@@ -1,7 +1,8 @@
 """Importing slides: staged, checked, tiled, and only then entered, all at once."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -9,7 +10,7 @@ from uuid import uuid4
 
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from annotation.models import Job, JobKind, Patient, Project, Slide, Tile, User
 from annotation.services.events import record
@@ -118,15 +119,25 @@ def import_staged(running: RunningJob) -> dict[str, object]:
             on_progress=lambda part, text: running.report(part, text),
         )
     except FileNotFoundError as error:
-        done = Slide.objects.filter(project=job.project, name=job.subject).first()
-        if done is not None:  # an earlier attempt finished and was killed before it could say so
-            return {"slide": done.pk, "message": f"{done.tiles.count()} tiles"}
-        raise JobError(f"{job.subject}: the file is gone; upload it again.", code="missing") from error
+        done = _of_earlier_attempt(job)
+        if done is None:
+            raise JobError(f"{job.subject}: the file is gone; upload it again.", code="missing") from error
+        slide = done
     except SlideError as error:
-        raise JobError(str(error), code=error.code) from error
+        done = _of_earlier_attempt(job) if error.code == "duplicate" else None
+        if done is None:
+            raise JobError(str(error), code=error.code) from error
+        slide = done
     for key in staged:
         default_storage.delete(key)
     return {"slide": slide.pk, "message": f"{slide.tiles.count()} tiles"}
+
+
+def _of_earlier_attempt(job: Job) -> Slide | None:
+    """The slide, if an earlier attempt entered it and was killed before it could say so."""
+    if job.attempt < 2:
+        return None
+    return Slide.objects.filter(project=job.project, name=job.subject, imported_at__gte=job.created_at).first()
 
 
 def import_slide(
@@ -145,13 +156,7 @@ def import_slide(
     _check_name(name, paths[0].stat().st_size)
     on_progress(0.02, "reading the file")
     digest = _digest(paths)
-    known = Slide.objects.filter(project=project, sha256=digest).first()
-    if known is not None:
-        raise SlideError(
-            f"{name}: already in this project as {known.name} (patient {known.patient}), imported "
-            f"{known.imported_at:%Y-%m-%d}.",
-            code="duplicate",
-        )
+    _refuse_known(project, digest, name)
     with SlideReader(paths[0], name=name, mpp=facts.mpp) as reader:
         mpp = reader.mpp
         check_readable(reader)
@@ -165,7 +170,7 @@ def import_slide(
     on_progress(0.85, "storing the slide")
     folder = f"slides/{project.pk}/{digest}"
     files = [store(path, f"{folder}/{index}{path.suffix.lower()}") for index, path in enumerate(paths)]
-    with transaction.atomic():
+    with _said_in_words(project, digest, name), transaction.atomic():
         patient, _ = Patient.objects.get_or_create(project=project, code=facts.patient or patient_code_from(name))
         slide = Slide.objects.create(
             project=project,
@@ -191,6 +196,26 @@ def import_slide(
         )
         record(project=project, user=user, verb="imported slide", subject=name, tiles=len(positions), sha256=digest)
     return slide
+
+
+def _refuse_known(project: Project, digest: str, name: str) -> None:
+    known = Slide.objects.filter(project=project, sha256=digest).select_related("patient").first()
+    if known is not None:
+        raise SlideError(
+            f"{name}: already in this project as {known.name} (patient {known.patient}), imported "
+            f"{known.imported_at:%Y-%m-%d}.",
+            code="duplicate",
+        )
+
+
+@contextmanager
+def _said_in_words(project: Project, digest: str, name: str) -> Iterator[None]:
+    """Of two imports of one file at once, the second is refused by the database."""
+    try:
+        yield
+    except IntegrityError:
+        _refuse_known(project, digest, name)
+        raise
 
 
 def _digest(paths: Sequence[Path]) -> str:

@@ -1,6 +1,7 @@
 """The editor: its page, and the JSON that it speaks with the server (docs/editor.md)."""
 
-from typing import Any
+import json
+from typing import Any, TypeGuard
 from uuid import UUID
 
 from django.http import HttpResponse, JsonResponse
@@ -29,6 +30,9 @@ from annotation.views.batches import batch_for
 from annotation.views.request import NotJSON, SignedIn, json_body
 
 MAX_DRAFT_BOXES = 5000
+MAX_HELD = 100  # a browser holds two or three
+MAX_SEQUENCE = MAX_KEY = 2**63 - 1
+MAX_REVISION = 2**31 - 1
 
 
 def _task_json(request: SignedIn, task: Task | None) -> dict[str, Any] | None:
@@ -82,7 +86,20 @@ def batch_next(request: SignedIn, pk: int) -> JsonResponse:
 
 def _held(body: dict[str, Any]) -> list[int]:
     raw = body.get("except", [])
-    return [pk for pk in raw if isinstance(pk, int) and not isinstance(pk, bool)] if isinstance(raw, list) else []
+    return [pk for pk in raw if _is_count(pk, MAX_KEY)][:MAX_HELD] if isinstance(raw, list) else []
+
+
+def _is_count(value: object, highest: int) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= highest
+
+
+def _is_plain(boxes: list[Any]) -> bool:
+    """Whether JSON can say it: Python reads NaN and Infinity too, and no database stores them."""
+    try:
+        json.dumps(boxes, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _next(request: SignedIn, batch: Batch, body: dict[str, Any]) -> JsonResponse:
@@ -105,10 +122,12 @@ def task_draft(request: SignedIn, pk: int) -> JsonResponse:
     try:
         body = json_body(request)
         sequence, revision, boxes = (body.get(name) for name in ("sequence", "revision", "boxes"))
-        if not isinstance(sequence, int) or not isinstance(revision, int) or sequence < 0 or revision < 0:
+        if not (_is_count(sequence, MAX_SEQUENCE) and _is_count(revision, MAX_REVISION)):
             raise NotJSON("A draft needs a sequence and a revision, both whole numbers from 0.")
         if not isinstance(boxes, list) or len(boxes) > MAX_DRAFT_BOXES:
             raise NotJSON(f"A draft needs a list of at most {MAX_DRAFT_BOXES} boxes.")
+        if not _is_plain(boxes):
+            raise NotJSON("A draft's numbers must be finite.")
     except NotJSON as error:
         return JsonResponse({"error": str(error)}, status=400)
     if revision < task.revision:
@@ -135,7 +154,7 @@ def task_submit(request: SignedIn, pk: int) -> JsonResponse:
     try:
         body = json_body(request)
         uuid, revision = UUID(str(body.get("uuid"))), body.get("revision")
-        if not isinstance(revision, int) or isinstance(revision, bool) or revision < 0:
+        if not _is_count(revision, MAX_REVISION):
             raise NotJSON("A submission needs the revision that it is based on.")
         annotation, _ = submit(
             task=task,

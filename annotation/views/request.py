@@ -31,8 +31,11 @@ def json_body(request: HttpRequest) -> dict[str, Any]:
     """The body as a JSON object; raises NotJSON."""
     try:
         body = json.loads(request.body or b"{}")
-    except ValueError as error:
+        text = json.dumps(body, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
         raise NotJSON(f"The request is not JSON: {error}") from error
+    if b"\\u0000" in text:
+        raise NotJSON("The request holds a NUL character, which the database does not store.")
     if not isinstance(body, dict):
         raise NotJSON("The request is not a JSON object.")
     return body

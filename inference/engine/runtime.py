@@ -7,12 +7,10 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
-# Read once, when torch loads OpenMP: a thread that waits for another sleeps. By default it spins, and where training
-# shares its cores with the web process or another worker, spinning costs both of them most of their time.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
+import psutil  # type: ignore[import-untyped]
 import torch
 
 
@@ -36,6 +34,7 @@ def quiet_ultralytics(config_folder: Path | None = None) -> None:
         os.environ["YOLO_CONFIG_DIR"] = str(config_folder)
     elif "YOLO_CONFIG_DIR" not in os.environ:
         os.environ["YOLO_CONFIG_DIR"] = _passing_folder()
+    os.environ.setdefault("MPLCONFIGDIR", os.environ["YOLO_CONFIG_DIR"])  # matplotlib comes with ultralytics
     from ultralytics.utils import LOGGER, SETTINGS
     from ultralytics.utils.events import events
 
@@ -69,9 +68,41 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
-def use_all_cores() -> None:
-    """Let torch use every core; ultralytics leaves one free and, without OMP_NUM_THREADS, takes only one."""
-    torch.set_num_threads(os.cpu_count() or 1)
+class Cores:
+    """Gives torch the cores that other processes leave free, looked at again every few seconds.
+
+    The kernels under torch wait for each other by spinning. When another process holds one of two cores, two threads
+    are not a little slower than one but, measured with yolo11n, 8 to 15 times slower; so a thread too few costs little
+    and a thread too many costs nearly everything. (Ultralytics leaves one core free for good, and takes 8 at most.)
+
+    threads: a fixed number of threads instead, for results that are the same bit by bit.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._fixed = threads
+        self._before = _times()
+        torch.set_num_threads(threads or os.cpu_count() or 1)
+
+    def share(self, *, at_least_every: float = 3.0) -> int:
+        """Set and return the number of threads, by what the others used since the last look."""
+        now = _times()
+        seconds = now[0] - self._before[0]
+        if self._fixed is None and seconds >= at_least_every:
+            others = (now[1] - self._before[1] - (now[2] - self._before[2])) / seconds
+            torch.set_num_threads(threads_beside(others, os.cpu_count() or 1))
+            self._before = now
+        return torch.get_num_threads()
+
+
+def threads_beside(others: float, cores: int) -> int:
+    """How many threads to run when other processes keep that many cores busy: at least one."""
+    return min(cores, max(1, round(cores - others)))
+
+
+def _times() -> tuple[float, float, float]:
+    """Now, the seconds all cores of this machine were busy, and the seconds of this process among them."""
+    busy = psutil.cpu_times()
+    return time.monotonic(), busy.user + busy.nice + busy.system, time.process_time()
 
 
 def _passing_folder() -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torchvision.ops import nms
 
 from inference.engine.detector import Detections, WeightsError
-from inference.engine.runtime import bfloat16_is_fast, quiet_ultralytics, torch_device, use_all_cores
+from inference.engine.runtime import Cores, bfloat16_is_fast, quiet_ultralytics, torch_device
 
 BATCH = 16  # tiles per forward pass; more gains nothing on a processor and costs memory
 PADDING = 114  # the grey that ultralytics pads with in training
@@ -36,7 +36,7 @@ class TorchDetector:
         # The head returns its raw maps when its own flag says "training" (its layers stay in evaluation mode), so that
         # we decode them in float32: bfloat16 has 8 bits, too few for the place of a box.
         self._head.training = True
-        use_all_cores()
+        self._cores = Cores()
 
     def detect(
         self, tiles: NDArray[np.uint8], *, min_score: float = 0.05, iou: float = 0.6, max_detections: int = 300
@@ -46,6 +46,7 @@ class TorchDetector:
             raise ValueError(f"Tiles must be uint8 (N, H, W, 3), not {tiles.dtype} {tiles.shape}.")
         found: list[Detections] = []
         for batch in _batches(tiles):
+            self._cores.share()
             scale = self._image_size / max(batch.shape[1:3])
             for output in self._forward(batch, scale):
                 detections = suppress(output, min_score=min_score, iou=iou, max_detections=max_detections)

@@ -7,7 +7,8 @@ import numpy as np
 from django.db import transaction
 
 from annotation.models import Annotation, Batch, Box, Project, Task, Tile
-from annotation.services.annotations import pre_label_uuid
+from annotation.selectors import pool_of
+from annotation.services.annotations import MIN_SIDE, pre_label_uuid
 from annotation.services.tiles import read_tiles
 from inference.engine.detector import Detections
 from inference.models import ModelVersion, TileScore
@@ -60,20 +61,22 @@ def _write_pre_label(version: ModelVersion, tile: Tile, found: Detections, numbe
 
 
 def _boxes(annotation: Annotation, tile: Tile, found: Detections, numbers: dict[int, int]) -> Iterator[Box]:
-    for (x, y, width, height), score, number, scores in zip(
+    for box, score, number, scores in zip(
         found.boxes.astype(float), found.scores, found.class_ids, found.class_scores, strict=True
     ):
-        left, top = max(x, 0.0), max(y, 0.0)
-        right, bottom = min(x + width, float(tile.width)), min(y + height, float(tile.height))
-        if right - left < 1 or bottom - top < 1:
+        left, top = max(box[0], 0.0), max(box[1], 0.0)
+        right, bottom = min(box[0] + box[2], float(tile.width)), min(box[1] + box[3], float(tile.height))
+        x, y = round(left, 2), round(top, 2)
+        width, height = round(right - x, 2), round(bottom - y, 2)
+        if width < MIN_SIDE or height < MIN_SIDE:
             continue
         yield Box(
             annotation=annotation,
             cell_class_id=numbers[int(number)],
-            x=round(left, 2),
-            y=round(top, 2),
-            width=round(right - left, 2),
-            height=round(bottom - top, 2),
+            x=x,
+            y=y,
+            width=width,
+            height=height,
             score=round(float(score), SCORE_DECIMALS),
             class_scores=[round(float(one), SCORE_DECIMALS) for one in scores],
         )
@@ -103,12 +106,8 @@ def expected_counts(found: Detections) -> list[float]:
 
 
 def pool_tiles(project: Project) -> list[Tile]:
-    """Every tile without a truth or a task, outside the locked patients."""
-    return list(
-        Tile.objects.filter(slide__project=project, slide__patient__locked=False, truth=None, tasks=None)
-        .select_related("slide__patient")
-        .order_by("slide_id", "row", "column")
-    )
+    """The tiles that can be chosen, in a fixed order."""
+    return list(pool_of(project).select_related("slide__patient").order_by("slide_id", "row", "column"))
 
 
 def _detect(

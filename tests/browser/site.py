@@ -42,6 +42,8 @@ class Site:
             "MARROWLOOP_SECRET_KEY": secrets.token_urlsafe(50),
             "MARROWLOOP_HTTPS": "0",
             "MARROWLOOP_LOG_LEVEL": "WARNING",
+            # Where other work fills the cores, threads that wait by spinning make training many times slower.
+            "OMP_WAIT_POLICY": "PASSIVE",
             **variables,
         }
         broker = _own_broker(os.environ.get("CELERY_BROKER_URL", ""))

@@ -64,9 +64,7 @@ def test_another_user_of_the_same_machine_is_not_locked(client, reader):
 def test_the_same_user_elsewhere_is_not_locked(client, reader):
     for _ in range(6):
         sign_in(client, "reader", WRONG)
-    response = client.post(
-        reverse("login"), {"username": "reader", "password": RIGHT}, REMOTE_ADDR="198.51.100.7"
-    )
+    response = client.post(reverse("login"), {"username": "reader", "password": RIGHT}, REMOTE_ADDR="198.51.100.7")
     assert response.status_code == 302
 
 

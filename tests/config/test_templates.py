@@ -6,7 +6,9 @@ import pytest
 from django.conf import settings
 
 TEMPLATES = sorted((settings.BASE_DIR / "templates").rglob("*.html"))
-STATIC = sorted(path for path in (settings.BASE_DIR / "static").rglob("*") if path.suffix in {".css", ".js", ".mjs", ".svg"})
+STATIC = sorted(
+    path for path in (settings.BASE_DIR / "static").rglob("*") if path.suffix in {".css", ".js", ".mjs", ".svg"}
+)
 TEMPLATE_COMMENT = re.compile(r"{#.*?#}|{% comment %}.*?{% endcomment %}", re.DOTALL)
 INLINE = {
     "script": re.compile(r"<script(?![^>]*\bsrc=)", re.IGNORECASE),

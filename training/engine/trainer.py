@@ -19,16 +19,18 @@ from typing import Any
 
 import torch
 
-from inference.engine.runtime import bfloat16_is_fast, quiet_ultralytics, torch_device, use_all_cores
+from inference.engine.runtime import Cores, bfloat16_is_fast, quiet_ultralytics, torch_device
 from inference.engine.torch_detector import load_model
 
 quiet_ultralytics()  # before ultralytics is imported: its import looks for the network
 
 from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
 from ultralytics.nn.tasks import DetectionModel  # noqa: E402
+from ultralytics.utils import YAML  # noqa: E402
 
 MODEL_NAME = re.compile(r"yolo(v8|11)[nsmlx]")
 VALIDATION_SHARE = 0.15  # of the training time, about; validation costs a third of a training step per tile
+NO_MEMORY = re.compile("out of memory|can't allocate memory|(not enough|insufficient) memory", re.IGNORECASE)
 STATE_NAME = "last.pt"
 WEIGHTS_NAME = "weights.pt"
 
@@ -52,7 +54,9 @@ class TrainingConfig:
     patience: epochs without a better validation after which training ends early; 0 never ends it early.
     device: auto, cpu, cuda or cuda:1.
     start_weights: weights of another round; layers that match are taken over, and classes by name.
-    validate_every: epochs between validations; None chooses so that they take about a tenth of the time.
+    validate_every: epochs between validations; None chooses so that they take a small share of the time.
+    threads: of the processor; None takes the cores that other processes leave, and then two trainings with the same
+    seed can differ in the last bits.
     """
 
     epochs: int
@@ -65,6 +69,7 @@ class TrainingConfig:
     device: str = "auto"
     start_weights: Path | None = None
     validate_every: int | None = None
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -160,9 +165,17 @@ class _CellTraining(DetectionTrainer):
         self._map50: float | None = None
         self._started = time.monotonic()
         super().__init__(overrides=_overrides(data_yaml, config, folder), _callbacks=defaultdict(list))
-        use_all_cores()
+        self._cores = Cores(config.threads)  # after ultralytics has set its own number
 
     # Ultralytics calls these in this order.
+
+    def get_dataset(self) -> dict[str, Any]:
+        """The contents of data.yaml, without ultralytics' check of them: that one fetches a font from the network."""
+        folder = Path(self.args.data).parent
+        data = YAML.load(self.args.data)
+        names = dict(enumerate(data["names"]))
+        paths = {part: str(folder / data[part]) for part in ("train", "val")}
+        return {**paths, "path": folder, "names": names, "nc": len(names), "channels": 3}
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> _CellModel:
         """A model for the classes of the data set, with the start weights where they fit."""
@@ -209,6 +222,7 @@ class _CellTraining(DetectionTrainer):
         """Nothing but our own: a look at `should_stop` before every batch, the report after every epoch."""
         if event == "on_train_batch_start":
             self._stop_if_asked()
+            self._cores.share()
         elif event == "on_fit_epoch_end":
             self._report()
 
@@ -408,25 +422,13 @@ def _explained_errors(folder: Path, config: TrainingConfig) -> Iterator[None]:
     """Turn what a user can mend into a TrainingError; let everything else through as it is."""
     try:
         yield
-    except MemoryError as error:
-        raise _no_memory(config) from error
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    except Exception as error:
+        # RuntimeError of torch, cv2.error of OpenCV, MemoryError of Python
+        if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+            raise TrainingError(
+                f"There is not enough memory to train {config.model} with {config.batch_size} tiles of "
+                f"{config.image_size} px at once: choose a smaller batch size, image size or model."
+            ) from error
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise TrainingError(f"The disk is full: nothing more can be written to {folder.name}.") from error
         raise
-    except TrainingError:
-        raise
-    except RuntimeError as error:
-        text = str(error).lower()
-        if "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text:
-            raise _no_memory(config) from error
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise TrainingError(f"The disk is full: nothing more can be written to {folder.name}.") from error
-        raise
-
-
-def _no_memory(config: TrainingConfig) -> TrainingError:
-    return TrainingError(
-        f"There is not enough memory to train {config.model} with {config.batch_size} tiles of "
-        f"{config.image_size} px at once: choose a smaller batch size, image size or model."
-    )

@@ -42,10 +42,11 @@ def train_snapshot(
     the same key. `on_version` is called in the transaction that registers the version: both happen or neither.
     Raises JobError with a text for the user, LockedPatient, JobCancelled.
     """
+    check_no_locked_patient(snapshot)
+
     from training.engine.dataset import write_dataset
     from training.engine.trainer import Cancelled, TrainingConfig, TrainingError, train
 
-    check_no_locked_patient(snapshot)
     project = snapshot.project
     start = current_version(project) if settings.from_previous else None
     config = TrainingConfig(

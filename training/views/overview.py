@@ -9,7 +9,7 @@ from django.views.decorators.http import require_GET
 
 from annotation.access import get_project_for, may_create_projects, projects_of, role_in
 from annotation.models import Batch, BatchState, Project, Role, TaskState, Tile
-from annotation.selectors import batches_to_continue, class_rows, expert_hours, largest, truth_counts
+from annotation.selectors import batches_to_continue, class_rows, expert_hours, largest, pool_of, truth_counts
 from annotation.services.jobs import active_jobs
 from annotation.views.request import SignedIn, page_of
 from inference.services.registry import current_version
@@ -73,7 +73,7 @@ def project(request: SignedIn, pk: int) -> HttpResponse:
         "measured_on": score.evaluation if score else None,
         "expert_hours": expert_hours(found),
         "confirmed_tiles": tiles.filter(truth__isnull=False).count(),
-        "pool_tiles": tiles.filter(truth=None, slide__patient__locked=False, tasks=None).count(),
+        "pool_tiles": pool_of(found).count(),
         "curve": curve_chart(curve_points(rounds), width=CURVE_WIDTH, height=CURVE_HEIGHT),
         "rounds": rounds,
         "class_counts": counts,

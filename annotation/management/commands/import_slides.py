@@ -34,7 +34,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         project = self._project(options["project"], options["taxonomy"])
         refused = 0
-        for group in group_files(list(_slide_files(options["paths"]))):
+        groups = group_files(list(_slide_files(options["paths"])))
+        for group in groups:
             name = display_name(group[0].name)
             facts = SlideFacts(
                 patient=options["patient"] or patient_code_from(name),
@@ -56,7 +57,7 @@ class Command(BaseCommand):
             )
         self._lock(project, [code for code in options["lock"].split(",") if code])
         if refused:
-            raise CommandError(f"{refused} file{'' if refused == 1 else 's'} refused; the others are imported.")
+            raise CommandError(f"{refused} of {len(groups)} slides refused.")
 
     def _project(self, name: str, taxonomy: str) -> Project:
         known = Project.objects.filter(name=name).first()

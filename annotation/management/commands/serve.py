@@ -91,7 +91,7 @@ def worker_command(jobs: int) -> list[str]:
     options = ["--beat", "--queues", "short,compute", "--concurrency", str(jobs), "--loglevel", "WARNING"]
     options += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--optimization", "fair"]
     # In a container everything runs as root; celery's warning of that is not for the terminal of a demo.
-    quiet = ["-W", "ignore::RuntimeWarning:celery.platforms"]
+    quiet = ["-W", "ignore::UserWarning:celery.platforms"]
     return [sys.executable, *quiet, "-m", "celery", "--app", "config", "--quiet", "worker", *options]
 
 

@@ -233,9 +233,7 @@ def test_a_model_version_has_one_number_for_each_tile():
     project = factories.make_project()
     first, second = factories.make_slide(project, tiles=2).tiles.all()
     version, newer = factories.make_version(project), factories.make_version(project)
-    numbers = [
-        pre_label_uuid(author=one.author, tile=tile) for one in (version, newer) for tile in (first, second)
-    ]
+    numbers = [pre_label_uuid(author=one.author, tile=tile) for one in (version, newer) for tile in (first, second)]
     assert len(set(numbers)) == 4
     assert pre_label_uuid(author=version.author, tile=first) == numbers[0]
 

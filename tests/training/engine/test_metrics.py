@@ -73,8 +73,8 @@ class TestWorkedByHand:
         assert average_precision(np.array([0.25]), np.array([1.0])) == pytest.approx(3 / 11)
 
     def test_log_average_miss_rate(self) -> None:
-        # 9 points: 0.01 0.0178 0.0316 0.0562 0.1 0.178 0.316 0.562 1. The curve: recall 0.5 with no false positive, 0.75
-        # from 0.2 false positives per tile on. Six points lie below 0.2 (miss 0.5), three above (miss 0.25).
+        # 9 points: 0.01 0.0178 0.0316 0.0562 0.1 0.178 0.316 0.562 1. The curve: recall 0.5 with no false positive,
+        # 0.75 from 0.2 false positives per tile on. Six points lie below 0.2 (miss 0.5), three above (miss 0.25).
         rate = log_average_miss_rate(np.array([0.5, 0.5, 0.75]), np.array([0.0, 0.2, 0.2]))
         assert rate == pytest.approx(math.exp((6 * math.log(0.5) + 3 * math.log(0.25)) / 9))
 

@@ -38,7 +38,7 @@ def test_a_rare_class_of_few_patients_is_spread_over_the_folds() -> None:
 
 
 def test_fewer_patients_than_folds_are_refused_with_both_numbers() -> None:
-    with pytest.raises(TooFewPatients, match="at least 5 patients.*of 2 only"):
+    with pytest.raises(TooFewPatients, match=r"at least 5 patients.*of 2 only"):
         split_by_patient(["P01", "P02"], np.ones((2, 3), int))
 
 

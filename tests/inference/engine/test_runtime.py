@@ -1,0 +1,47 @@
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from inference.engine.runtime import Cores, threads_beside
+
+
+@pytest.fixture(autouse=True)
+def same_threads_afterwards() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("others", "cores", "threads"),
+    [(0.0, 2, 2), (0.3, 2, 2), (1.0, 2, 1), (2.0, 2, 1), (5.0, 2, 1), (1.2, 8, 7), (-0.1, 4, 4)],
+)
+def test_the_cores_of_other_processes_are_left_to_them(others: float, cores: int, threads: int) -> None:
+    assert threads_beside(others, cores) == threads
+
+
+def test_it_starts_with_every_core() -> None:
+    Cores()
+    assert torch.get_num_threads() == os.cpu_count()
+
+
+def test_a_fixed_number_of_threads_stays() -> None:
+    cores = Cores(threads=1)
+    assert cores.share(at_least_every=0.0) == 1
+
+
+def test_its_own_work_does_not_count_as_that_of_others() -> None:
+    cores = Cores()
+    before = time.process_time()
+    while time.process_time() - before < 0.3:
+        pass
+    assert 1 <= cores.share(at_least_every=0.0) <= (os.cpu_count() or 1)
+
+
+def test_it_does_not_look_again_too_soon() -> None:
+    cores = Cores()
+    torch.set_num_threads(1)
+    assert cores.share(at_least_every=3600.0) == 1

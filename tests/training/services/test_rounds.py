@@ -1,0 +1,333 @@
+"""The round as a machine, with its real steps; only the training itself is stepped over."""
+
+import threading
+
+import pytest
+from django.db import connection
+
+from annotation.models import BatchState, Job, JobKind, JobState
+from annotation.services import jobs
+from annotation.services.jobs import JobError, run_job
+from annotation.services.projects import NotAllowed
+from inference.services import pre_labels
+from inference.services.registry import current_version
+from tests import factories
+from tests.factories.detector import ToldDetector
+from training.models import Mode, Round, RoundState
+from training.services import rounds, runs
+from training.services.rounds import (
+    RoundSettings,
+    cancel_round,
+    close_round,
+    next_mode,
+    retry_round,
+    start_round,
+)
+
+pytestmark = pytest.mark.django_db
+
+WORK = {
+    JobKind.SELECT: (RoundState.SELECTING, rounds.select),
+    JobKind.PRE_LABEL: (RoundState.PRE_LABELLING, rounds.pre_label),
+    JobKind.SNAPSHOT: (RoundState.CLOSING, rounds.snapshot),
+    JobKind.TRAIN: (RoundState.TRAINING, rounds.train),
+    JobKind.EVALUATE: (RoundState.EVALUATING, rounds.evaluate),
+}
+SETTINGS = RoundSettings(size=4, strategy="random", epochs=1)
+
+
+@pytest.fixture(autouse=True)
+def _detector(monkeypatch):
+    told = ToldDetector((0, 10, 20, 30, 40, 0.9), (1, 200, 200, 40, 40, 0.6))
+    for module in (pre_labels, runs):
+        monkeypatch.setattr(module, "detector_of", lambda version: told)
+
+
+@pytest.fixture(autouse=True)
+def _trainer(monkeypatch):
+    """The training is stepped over: it registers weights that nobody could load, as a real one would its own."""
+
+    def train_snapshot(running, snapshot, settings, *, key, on_version):
+        version = factories.make_version(snapshot.project, snapshot_hash=snapshot.content_hash)
+        on_version(version)
+        return version, 0.5
+
+    monkeypatch.setattr(rounds, "train_snapshot", train_snapshot)
+
+
+@pytest.fixture
+def project(smear):
+    project = factories.make_project()
+    for number in range(2):
+        patient = factories.make_patient(project, f"P{number}")
+        factories.make_slide(project, patient=patient, file=smear)
+    locked = factories.make_slide(project, patient=factories.make_patient(project, "T9", locked=True), file=smear)
+    factories.make_truth(locked.tiles.first(), (0, 10, 20, 30, 40))
+    return project
+
+
+def start(project, mode=Mode.MANUAL, **settings):
+    return start_round(project=project, mode=mode, settings=RoundSettings(**(vars(SETTINGS) | settings)), user=None)
+
+
+def run_step(round_):
+    """Run the round's queued job as a worker would; returns the job after it."""
+    round_.refresh_from_db()
+    state, work = WORK[round_.job.kind]
+    run_job(job_pk=round_.job.pk, function=rounds.step(state, work))
+    job = Job.objects.get(pk=round_.job_id)
+    round_.refresh_from_db()
+    return job
+
+
+def annotate(round_):
+    reader = factories.make_member(round_.project)
+    for task in round_.batch.tasks.all():
+        factories.submit_task(task, reader, (0, 10, 20, 30, 40), (1, 100, 20, 30, 40))
+
+
+def finish(round_):
+    """From annotating to done."""
+    annotate(round_)
+    close_round(round_=round_, user=None)
+    return [run_step(round_) for _ in range(3)]
+
+
+def test_a_manual_round_runs_through_its_states(project):
+    round_ = start(project)
+    assert (round_.state, round_.job.kind, round_.number) == (RoundState.SELECTING, JobKind.SELECT, 1)
+    job = run_step(round_)
+    assert (job.state, job.message, round_.state) == (JobState.SUCCEEDED, "4 tiles", RoundState.ANNOTATING)
+    assert (round_.batch.state, round_.batch.tasks.count()) == (BatchState.OPEN, 4)
+    assert not round_.batch.tasks.filter(tile__slide__patient__locked=True).exists()
+    annotate(round_)
+    close_round(round_=round_, user=None)
+    assert (round_.state, round_.job.kind) == (RoundState.CLOSING, JobKind.SNAPSHOT)
+    assert run_step(round_).state == JobState.SUCCEEDED
+    assert (round_.state, round_.snapshot.tiles.count()) == (RoundState.TRAINING, 4)
+    assert run_step(round_).state == JobState.SUCCEEDED
+    assert (round_.state, round_.model_version.number) == (RoundState.EVALUATING, 1)
+    job = run_step(round_)
+    assert (job.state, round_.state) == (JobState.SUCCEEDED, RoundState.DONE)
+    assert "now the current model" in job.message
+    assert current_version(project) == round_.model_version
+    evaluation = round_.model_version.evaluations.get()
+    assert (evaluation.part, evaluation.tiles, evaluation.boxes, evaluation.patients) == ("test", 1, 1, 1)
+    assert evaluation.metrics["map50"] == pytest.approx(1.0)
+    assert round_.done_at is not None
+
+
+def test_an_assisted_round_pre_labels_before_it_opens(project):
+    factories.make_version(project, current=True)
+    round_ = start(project, Mode.ASSISTED, strategy="rare")
+    run_step(round_)
+    assert (round_.state, round_.batch.state) == (RoundState.PRE_LABELLING, BatchState.DRAFT)
+    assert round_.batch.expected["0"] == pytest.approx(4 * 0.96, abs=0.01)
+    job = run_step(round_)
+    assert (job.message, round_.state, round_.batch.state) == ("4 tiles by model 1", "annotating", BatchState.OPEN)
+    assert all(task.pre_label.boxes.count() == 2 for task in round_.batch.tasks.all())
+
+
+def test_an_assisted_round_needs_a_model(project):
+    with pytest.raises(NotAllowed, match="needs a model"):
+        start(project, Mode.ASSISTED)
+
+
+def test_the_first_two_rounds_are_manual_and_later_ones_assisted(project):
+    factories.make_version(project, current=True)
+    for number in (1, 2):
+        assert next_mode(project) == Mode.MANUAL
+        factories.make_round(project, number=number, state=RoundState.DONE)
+    assert next_mode(project) == Mode.ASSISTED
+
+
+def test_without_a_model_every_round_is_manual(project):
+    for number in (1, 2, 3):
+        factories.make_round(project, number=number, state=RoundState.DONE)
+    assert next_mode(project) == Mode.MANUAL
+
+
+def test_a_second_round_waits_for_the_first(project):
+    start(project)
+    with pytest.raises(NotAllowed, match="under way"):
+        start(project)
+    assert project.rounds.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_starts_at_once_one_begins(smear, monkeypatch):
+    monkeypatch.setattr(jobs, "send_job", lambda job: None)
+    project = factories.make_project()
+    barrier, outcomes = threading.Barrier(4), []
+
+    def begin():
+        barrier.wait()
+        try:
+            start(project)
+            outcomes.append("started")
+        except NotAllowed:
+            outcomes.append("refused")
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=begin) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["refused"] * 3 + ["started"]
+    assert (Round.objects.count(), Job.objects.count()) == (1, 1)
+
+
+def test_a_pool_without_tiles_stops_the_round_with_a_text():
+    round_ = start(factories.make_project())
+    job = run_step(round_)
+    assert (job.state, job.error_code) == (JobState.FAILED, "no-tiles")
+    assert "import more slides" in job.message
+    assert (round_.state, round_.failed) == (RoundState.SELECTING, True)
+
+
+def test_a_failed_step_can_be_tried_again(project, monkeypatch):
+    round_ = start(project)
+    with monkeypatch.context() as broken:
+        broken.setattr(rounds, "choose_tiles", lambda **options: 1 / 0)
+        assert run_step(round_).message == "ZeroDivisionError: division by zero"
+    assert (round_.state, round_.failed) == (RoundState.SELECTING, True)
+    retry_round(round_=round_, user=None)
+    assert run_step(round_).state == JobState.SUCCEEDED
+    assert round_.state == RoundState.ANNOTATING
+
+
+def test_a_step_that_has_not_failed_cannot_be_tried_again(project):
+    round_ = start(project)
+    with pytest.raises(NotAllowed):
+        retry_round(round_=round_, user=None)
+    run_step(round_)
+    with pytest.raises(NotAllowed):
+        retry_round(round_=round_, user=None)
+
+
+def test_a_step_run_again_after_it_ended_does_nothing(project):
+    round_ = start(project)
+    job = run_step(round_)
+    Job.objects.filter(pk=job.pk).update(state=JobState.QUEUED)
+    state, work = WORK[JobKind.SELECT]
+    run_job(job_pk=job.pk, function=rounds.step(state, work))
+    job.refresh_from_db()
+    assert (job.state, job.message) == (JobState.SUCCEEDED, "done by an earlier attempt")
+    assert project.batches.count() == 1
+
+
+def test_a_round_that_moved_on_meanwhile_takes_no_second_batch(project):
+    round_ = start(project)
+    stale = Round.objects.get(pk=round_.pk)
+    run_step(round_)
+    batch = round_.batch
+    job = factories.make_job(project, kind=JobKind.SELECT, arguments={"round": round_.pk})
+    Round.objects.filter(pk=round_.pk).update(state=RoundState.SELECTING)
+    project.batches.update(name="renamed")
+
+    def late(running):
+        Round.objects.filter(pk=round_.pk).update(state=RoundState.ANNOTATING)
+        return rounds.select(running, stale)
+
+    run_job(job_pk=job.pk, function=late)
+    round_.refresh_from_db()
+    assert (round_.batch, project.batches.count()) == (batch, 1)
+
+
+def test_a_round_without_work_cannot_be_closed(project):
+    round_ = start(project)
+    run_step(round_)
+    with pytest.raises(NotAllowed, match="No tile"):
+        close_round(round_=round_, user=None)
+
+
+def test_a_round_is_closed_once(project):
+    round_ = start(project)
+    run_step(round_)
+    annotate(round_)
+    again = Round.objects.get(pk=round_.pk)
+    close_round(round_=round_, user=None)
+    with pytest.raises(NotAllowed, match="not being annotated"):
+        close_round(round_=again, user=None)
+    assert Job.objects.filter(kind=JobKind.SNAPSHOT).count() == 1
+    assert round_.batch.tasks.count() == 4
+    round_.batch.refresh_from_db()
+    assert round_.batch.state == BatchState.CLOSED
+
+
+def test_a_cancelled_round_keeps_what_was_confirmed(project):
+    round_ = start(project)
+    run_step(round_)
+    annotate(round_)
+    cancel_round(round_=round_, user=None)
+    round_.refresh_from_db()
+    round_.batch.refresh_from_db()
+    assert (round_.state, round_.batch.state) == (RoundState.CANCELLED, BatchState.CLOSED)
+    assert round_.batch.tasks.filter(tile__truth__isnull=False).count() == 4
+    assert start(project).number == 2
+
+
+def test_cancelling_stops_the_steps_job(project):
+    round_ = start(project)
+    cancel_round(round_=round_, user=None)
+    assert Job.objects.get(pk=round_.job_id).state == JobState.CANCELLED
+
+
+def test_a_step_that_runs_when_its_round_is_cancelled_does_not_bring_it_back(project):
+    round_ = start(project)
+    state, work = WORK[JobKind.SELECT]
+
+    def cancelled_meanwhile(running, row):
+        Round.objects.filter(pk=row.pk).update(state=RoundState.CANCELLED)
+        return work(running, row)
+
+    run_job(job_pk=round_.job.pk, function=rounds.step(state, cancelled_meanwhile))
+    round_.refresh_from_db()
+    assert (round_.state, round_.batch, project.batches.count()) == (RoundState.CANCELLED, None, 0)
+
+
+@pytest.mark.parametrize("state", [RoundState.DONE, RoundState.CANCELLED])
+def test_a_round_that_is_over_cannot_be_cancelled(project, state):
+    with pytest.raises(NotAllowed, match="is over"):
+        cancel_round(round_=factories.make_round(project, state=state), user=None)
+
+
+def test_a_tile_is_selected_once_over_all_rounds(project):
+    seen = []
+    for _ in range(2):
+        round_ = start(project)
+        run_step(round_)
+        seen += round_.batch.tasks.values_list("tile", flat=True)
+        assert [job.state for job in finish(round_)] == [JobState.SUCCEEDED] * 3
+    assert len(seen) == len(set(seen)) == 8
+
+
+def test_a_locked_patient_in_the_snapshot_stops_the_training(project, monkeypatch):
+    monkeypatch.setattr(rounds, "train_snapshot", runs.train_snapshot)
+    round_ = start(project)
+    run_step(round_)
+    annotate(round_)
+    close_round(round_=round_, user=None)
+    run_step(round_)
+    project.patients.update(locked=True)
+    job = run_step(round_)
+    assert job.state == JobState.FAILED
+    assert "Refused to train" in job.message
+    assert not project.model_versions.exists()
+
+
+def test_without_a_locked_set_the_validation_part_measures(project):
+    project.patients.filter(code="T9").update(locked=False)
+    round_ = start(project, size=18)
+    run_step(round_)
+    finish(round_)
+    assert round_.model_version.evaluations.get().part == "val"
+
+
+def test_nothing_to_measure_on_fails_with_a_text(project):
+    version = factories.make_version(project)
+    project.patients.update(locked=False)
+    with pytest.raises(JobError, match="no confirmed tile to test on"):
+        runs.evaluate_version(None, version, None)
