@@ -48,6 +48,7 @@ format: .venv/installed-test
 	$(BIN)/ruff format .
 	-$(BIN)/djlint templates --reformat --quiet
 
+# docs/screenshot.png and its companions, from the demo itself
 screenshots: .venv/installed-test
 	@sh tests/browser/find_chromium.sh
 	$(BIN)/python -m tests.browser.screenshots

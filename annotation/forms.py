@@ -24,7 +24,7 @@ class SeveralFiles(forms.ClearableFileInput):
 
 class SeveralFilesField(forms.FileField):
     def clean(self, data: Any, initial: Any = None) -> list[Any]:
-        files = data if isinstance(data, list | tuple) else [data]
+        files = (data if isinstance(data, list | tuple) else [data]) or [None]
         # An empty file passes here: the importer refuses it with a message that names it.
         return [super(SeveralFilesField, self).clean(file, initial) for file in files]
 

@@ -174,8 +174,9 @@ def save_draft(
         try:
             with transaction.atomic():
                 Draft.objects.create(task=task, user=user, **content)
-        except IntegrityError:
-            return mine.values_list("sequence", flat=True).get()
+        except IntegrityError:  # another state of this reader is there: replace it if it is the older one
+            if not mine.filter(sequence__lt=sequence).update(**content):
+                return mine.values_list("sequence", flat=True).get()
     Task.objects.filter(pk=task.pk, reader=user, state=TaskState.LEASED).update(leased_until=lease_until)
     return sequence
 
@@ -205,6 +206,8 @@ def submit(
     if not moved_on:
         if newest is None:
             raise InvalidBoxes("The revision is not one of this task's.")
+        if newest.uuid == uuid:  # sent twice at the same time, and the other one was first
+            return newest, False
         raise StaleRevision(newest)
     origins = {box.pk: box for box in task.pre_label.boxes.select_related("cell_class")} if task.pre_label else {}
     annotation = _write(

@@ -1,14 +1,13 @@
 """A real site and a real Chromium for the tests of this folder. Django's test database is not used here."""
 
-import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.browser.chromium import launch
 from tests.browser.site import PASSWORD, Site
 
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 WINDOW = {"width": 1440, "height": 900}
 PAGE_MILLISECONDS = 60_000
 
@@ -26,11 +25,8 @@ def pytest_runtest_makereport(item):
 # Both live as long as one file of tests: while Playwright runs in a thread, Django refuses its database there.
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    found = next((path for path in map(shutil.which, CHROMIUM_NAMES) if path), None)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=found, args=["--no-sandbox", "--disable-background-networking"]
-        )
+        browser = launch(playwright)
         yield browser
         browser.close()
 

@@ -101,7 +101,8 @@ def test_it_learns_from_what_a_reader_did_and_exports_it_exactly(site: Site, sig
     close_round(lead)
     wait_for_round(lead, "done")
 
-    start_round(lead, project, {"mode": "assisted", "size": "20", "strategy": "rare"} | TRAINING)
+    assisted = TRAINING | {"mode": "assisted", "size": "20", "strategy": "rare", "epochs": "4"}
+    start_round(lead, project, assisted)
     wait_for_round(lead, "annotating")
     pre_labels = pre_labels_of(site, "Round 2")
     assert len(pre_labels) == 20

@@ -49,6 +49,8 @@ class TrainingConfig:
 
     model: yolo11n (fast on a processor) to yolo11x, or yolov8n to yolov8x, trained from scratch.
     epochs: turns over all training tiles.
+    batch_size: tiles per step. Small sets want many steps: 80 tiles x 20 epochs in batches of 8 gave a better detector
+    than 60 tiles x 80 epochs in batches of 16, in a quarter of the time.
     image_size: tiles are resized so that the longer side has this many px; a multiple of 32.
     learning_rate: of AdamW, at its highest; it rises over the first 3 epochs and then falls to 1 % linearly.
     patience: epochs without a better validation after which training ends early; 0 never ends it early.
@@ -62,7 +64,7 @@ class TrainingConfig:
     epochs: int
     model: str = "yolo11n"
     image_size: int = 320
-    batch_size: int = 16
+    batch_size: int = 8
     learning_rate: float = 2e-3
     seed: int = 0
     patience: int = 0

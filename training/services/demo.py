@@ -22,8 +22,11 @@ SEED = 20220513
 POLL_SECONDS = 1.0
 NOT_COUNTABLE = "thick, debris or blank: not countable"
 # Small enough for six minutes on two cores; the cells drawn in code are easy to learn.
-MANUAL = RoundSettings(size=70, strategy="random", epochs=20, image_size=320)
-ASSISTED = RoundSettings(size=30, strategy="rare", epochs=30, image_size=320)
+MANUAL = {
+    1: RoundSettings(size=90, strategy="random", epochs=30),
+    2: RoundSettings(size=90, strategy="random", epochs=25, from_previous=True),
+}
+ASSISTED = RoundSettings(size=30, strategy="rare", epochs=20, from_previous=True)
 
 
 def slides_folder() -> Path:
@@ -75,7 +78,7 @@ def _import(project: Project, path: Path, user: User) -> None:
 
 def _manual_round(running: RunningJob, project: Project, number: int, truths: dict[str, Truth], user: User) -> None:
     round_ = project.rounds.filter(number=number).first() or start_round(
-        project=project, mode=Mode.MANUAL, settings=MANUAL, user=user
+        project=project, mode=Mode.MANUAL, settings=MANUAL[number], user=user
     )
     if round_.state == RoundState.DONE:
         return

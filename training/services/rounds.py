@@ -45,7 +45,7 @@ class RoundSettings:
     model: str = "yolo11n"
     epochs: int = 60
     image_size: int = 320
-    batch_size: int = 16
+    batch_size: int = 8
     seed: int = 0
     from_previous: bool = False
 

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.core.cache import cache
@@ -10,7 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from annotation.models import BatchState, Event, Purpose, Task, TaskState, Tile
-from annotation.services.annotations import skip
+from annotation.services.annotations import Effort, skip, submit
 from annotation.services.batches import (
     SHORTEST_LEASE,
     LockedPatient,
@@ -164,6 +165,32 @@ def test_two_submissions_at_once_store_one_annotation():
     task.refresh_from_db()
     assert (task.revision, task.annotations.count()) == (1, 1)
     assert Tile.objects.get(pk=task.tile_id).truth == task.annotations.get()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_submission_sent_several_times_at_once_counts_once():
+    task = factories.make_task()
+    reader, uuid = factories.make_member(task.project), uuid4()
+    start, outcomes = threading.Barrier(4), []
+
+    def send():
+        mine = Task.objects.select_related("tile", "batch__project", "pre_label").get(pk=task.pk)
+        try:
+            start.wait()
+            annotation, new = submit(task=mine, user=reader, uuid=uuid, revision=0, boxes=[], effort=Effort())
+            outcomes.append((annotation.pk, new))
+        except Exception as error:
+            outcomes.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=send) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pk = task.annotations.get().pk
+    assert sorted(outcomes, key=str) == [(pk, False)] * 3 + [(pk, True)]
 
 
 def test_a_lease_lasts_ten_minutes_at_first(batch):

@@ -49,7 +49,7 @@ def full_project(smear):
     factories.make_slide(project, patient=factories.make_patient(project, "T-9", locked=True), file=smear)
     batch = factories.make_batch(project, slide.tiles.all()[:6], name="Round 3", expected={"0": 3.5, "1": 0.2})
     reader = factories.make_member(project, Role.ANNOTATOR, "reader_one")
-    first, second, third, fourth, *_ = batch.tasks.all()
+    first, second, third, *_ = batch.tasks.all()
     factories.submit_task(first, reader, (0, 10, 20, 30, 40), (1, 50, 20, 30, 40), seconds=1800)
     factories.submit_task(second, reader, seconds=1800)
     skip(task=third, user=reader, reason="out of focus")

@@ -1,0 +1,48 @@
+import pytest
+from django.core.files.storage import default_storage
+from django.urls import reverse
+
+from annotation.models import Role
+from inference.services.registry import current_version
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def project(client):
+    project = factories.make_project()
+    client.force_login(factories.make_member(project, Role.LEAD, "lead"))
+    return project
+
+
+def test_another_version_becomes_current(client, project):
+    older = factories.make_version(project)
+    factories.make_version(project, current=True)
+    client.post(reverse("model_make_current", args=[older.pk]))
+    assert current_version(project) == older
+
+
+def test_the_weights_are_downloaded(client, project):
+    version = factories.make_version(project)
+    response = client.get(reverse("model_weights", args=[version.pk]))
+    assert b"".join(response.streaming_content) == default_storage.open(version.weights).read()
+    assert f"marrowloop-{project.pk}-model-1.pt" in response["Content-Disposition"]
+
+
+def test_weights_that_are_gone_are_not_found(client, project):
+    version = factories.make_version(project)
+    default_storage.delete(version.weights)
+    assert client.get(reverse("model_weights", args=[version.pk])).status_code == 404
+
+
+def test_a_version_without_evaluation_says_so(client, project):
+    page = client.get(reverse("model", args=[factories.make_version(project).pk])).content.decode()
+    assert "Not evaluated" in page
+
+
+def test_a_version_measured_on_tiles_without_boxes_shows_dashes(client, project):
+    version = factories.make_version(project)
+    factories.make_evaluation(version, None)
+    assert client.get(reverse("model", args=[version.pk])).status_code == 200
+    assert client.get(reverse("project_models", args=[project.pk])).status_code == 200
