@@ -95,7 +95,8 @@ class Round(models.Model):
 
     @property
     def failed(self) -> bool:
-        return self.job is not None and self.job.state in (JobState.FAILED, JobState.CANCELLED)
+        """Whether the round stands still because its step failed or was cancelled."""
+        return not self.is_over and self.job is not None and self.job.state in (JobState.FAILED, JobState.CANCELLED)
 
 
 class Evaluation(ImmutableModel):

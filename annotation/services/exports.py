@@ -1,5 +1,6 @@
 """Exports: the truth of a project in a format that others read, as one archive in storage."""
 
+import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -97,7 +98,8 @@ def run_export(running: RunningJob, *, parts: Mapping[int, str]) -> dict[str, An
     total = truth_tiles(project).count()
     classes = list(project.taxonomy.classes.values_list("name", flat=True))
     written: list[str] = []
-    with work_dir(f"export-{job.pk}-{job.attempt}") as folder:
+    with work_dir(f"export-{job.pk}") as folder:
+        shutil.rmtree(folder / "export", ignore_errors=True)  # what a killed attempt left
         tiles = _reported(labelled_tiles(project, parts=parts, part=arguments["part"]), total, running, written)
         write_format(arguments["format"], folder / "export", tiles, classes, images=arguments["images"])
         archive = folder / "export.zip"

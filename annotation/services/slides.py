@@ -104,7 +104,7 @@ def queue_folder(*, project: Project, paths: Sequence[Path], facts: SlideFacts, 
 
 
 def import_staged(running: RunningJob) -> dict[str, object]:
-    """The import job: from staging into the project, or a message that says why not. Staged files stay for a retry."""
+    """The import job: from staging into the project, or a message that says why not."""
     job = running.job
     staged = [str(key) for key in job.arguments.get("files", [])]
     facts = SlideFacts(**job.arguments["facts"])
@@ -126,11 +126,17 @@ def import_staged(running: RunningJob) -> dict[str, object]:
     except SlideError as error:
         done = _of_earlier_attempt(job) if error.code == "duplicate" else None
         if done is None:
+            if not error.code.startswith("mpp-"):  # with the pixel size stated, the same file may go in
+                _discard(staged)
             raise JobError(str(error), code=error.code) from error
         slide = done
+    _discard(staged)
+    return {"slide": slide.pk, "message": f"{slide.tiles.count()} tiles"}
+
+
+def _discard(staged: Sequence[str]) -> None:
     for key in staged:
         default_storage.delete(key)
-    return {"slide": slide.pk, "message": f"{slide.tiles.count()} tiles"}
 
 
 def _of_earlier_attempt(job: Job) -> Slide | None:

@@ -25,6 +25,8 @@ JOB_MILLISECONDS = 120_000
 LOST_MILLISECONDS = 240_000
 SHORT = {"mode": "manual", "strategy": "random", "size": "9", "image_size": "96", "batch_size": "4"}
 VISITS_OF_A_KIND = 3
+# Links of a picture (SVG) have no plain address of their own.
+LINKS = "links => links.map(link => new URL(link.getAttribute('href'), document.baseURI).href)"
 
 needs_shared_slides = pytest.mark.skipif(not WSI.is_dir(), reason="the shared slides are not on this machine")
 
@@ -259,7 +261,7 @@ def _visit_all(page: Page, site: Site) -> set[str]:
         assert reply is not None
         assert reply.status == 200, f"{path}: {reply.status}"
         page.wait_for_load_state("networkidle")
-        for link in page.locator("a[href]:not([download])").evaluate_all("links => links.map(link => link.href)"):
+        for link in page.locator("a[href]:not([download])").evaluate_all(LINKS):
             found = link.removeprefix(site.url).split("#")[0].split("?")[0]
             assert found.startswith("/"), f"{path} links to {link}"
             if found not in seen and not re.search(r"/(admin|weights|download)/", found):

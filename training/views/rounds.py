@@ -112,7 +112,7 @@ def round_(request: SignedIn, pk: int) -> HttpResponse:
             "tasks": found.batch.tasks.select_related("tile__slide", "reader")[:THUMBNAILS] if found.batch else [],
             "settings": _described(found),
             "can_close": can_lead and found.state == RoundState.ANNOTATING and submitted,
-            "can_retry": can_lead and found.failed and not found.is_over,
+            "can_retry": can_lead and found.failed,
             "can_cancel": can_lead and not found.is_over,
         }
     )
