@@ -183,7 +183,7 @@ def make_metrics(version: ModelVersion, map50: float | None = 0.5) -> dict:
         "map50": map50,
         "map50_interval": None if map50 is None else [map50 - 0.1, map50 + 0.1],
         "interval_over": "patients",
-        "classes": [{"name": one.name} | row for one in classes],
+        "classes": [{"name": one.name} | row for one in classes if not one.ignored_in_training],
         "confusion": [[0.5] * (len(classes) + 1) for _ in range(len(classes) + 1)],
     }
 

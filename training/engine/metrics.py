@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from annotation.geometry import iou_matrix
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 FEWEST_PATIENTS = 3  # resampling fewer than three patients says nothing about the next one
@@ -160,16 +162,6 @@ def average_precision(recall: Floats, precision: Floats, points: Literal[11, 101
     index = np.searchsorted(recall, np.linspace(0, 1, points), side="left")
     reached = index < len(recall)
     return float(np.where(reached, best_from_here[np.minimum(index, len(recall) - 1)], 0.0).mean())
-
-
-def iou_matrix(first: Floats, second: Floats) -> Floats:
-    """Intersection over union of boxes (n, 4) and (m, 4), x, y, width, height: float (n, m)."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum((first[:, :2] + first[:, 2:])[:, None], (second[:, :2] + second[:, 2:])[None])
-    overlap = np.clip(high - low, 0, None).prod(axis=2)
-    union = first[:, 2:].prod(axis=1)[:, None] + second[:, 2:].prod(axis=1)[None] - overlap
-    iou: Floats = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
-    return iou
 
 
 @dataclass(frozen=True)

@@ -311,7 +311,7 @@ class _CellTraining(DetectionTrainer):
 
 
 def _overrides(data_yaml: Path, config: TrainingConfig, folder: Path) -> dict[str, Any]:
-    """The settings of ultralytics. What differs from its defaults suits small sets of cells; see docs/rounds.md."""
+    """The settings of ultralytics. What differs from its defaults suits small sets of cells."""
     return {
         "model": f"{config.model}.yaml",
         "data": str(data_yaml.resolve()),

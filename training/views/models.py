@@ -72,6 +72,9 @@ def model(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _class_rows(classes: list[CellClass], metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per class that was evaluated; those that training ignores were not."""
+    of_name = {one.name: one for one in classes}
+    judged = [(of_name[row["name"]], row) for row in metrics["classes"]]
     return [
         {
             "code": one.code,
@@ -86,7 +89,7 @@ def _class_rows(classes: list[CellClass], metrics: dict[str, Any]) -> list[dict[
             "count_mse": row["count_mse"],
             "count": row["truth_count"],
         }
-        for one, row in zip(classes, metrics["classes"], strict=True)
+        for one, row in judged
     ]
 
 

@@ -1,5 +1,6 @@
 """Rounds: the list, starting one, following and closing it."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 
 from django.contrib import messages
@@ -138,31 +139,25 @@ def _described(found: Round) -> list[tuple[str, object]]:
     return rows
 
 
-@require_POST
-def round_close(request: SignedIn, pk: int) -> HttpResponse:
+def _act(request: SignedIn, pk: int, write: Callable[..., None]) -> HttpResponse:
     found = _round_for(request, pk, Role.LEAD)
     try:
-        close_round(round_=found, user=request.user)
+        write(round_=found, user=request.user)
     except NotAllowed as error:
         messages.error(request, str(error))
     return redirect("round", pk)
+
+
+@require_POST
+def round_close(request: SignedIn, pk: int) -> HttpResponse:
+    return _act(request, pk, close_round)
 
 
 @require_POST
 def round_retry(request: SignedIn, pk: int) -> HttpResponse:
-    found = _round_for(request, pk, Role.LEAD)
-    try:
-        retry_round(round_=found, user=request.user)
-    except NotAllowed as error:
-        messages.error(request, str(error))
-    return redirect("round", pk)
+    return _act(request, pk, retry_round)
 
 
 @require_POST
 def round_cancel(request: SignedIn, pk: int) -> HttpResponse:
-    found = _round_for(request, pk, Role.LEAD)
-    try:
-        cancel_round(round_=found, user=request.user)
-    except NotAllowed as error:
-        messages.error(request, str(error))
-    return redirect("round", pk)
+    return _act(request, pk, cancel_round)

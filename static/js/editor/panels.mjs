@@ -123,7 +123,7 @@ export class InfoBlock {
     this.elements.slide.textContent = tile?.slide ?? "–";
     this.elements.patient.textContent = tile?.patient ?? "–";
     const placed = tile && tile.row !== null && tile.row !== undefined;
-    this.elements.place.textContent = placed ? `${tile.row}, ${tile.column}` : "–";
+    this.elements.place.textContent = placed ? `${tile.row + 1}, ${tile.column + 1}` : "–";
   }
 
   showBoxes() {

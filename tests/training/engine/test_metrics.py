@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.engine.detector import Detections
-from training.engine.metrics import Evaluation, average_precision, evaluate, iou_matrix, log_average_miss_rate
+from training.engine.metrics import Evaluation, average_precision, evaluate, log_average_miss_rate
 
 CLASSES = ("blast", "lymphocyte", "basophil")
 
@@ -53,13 +53,6 @@ def judge(truths: Sequence[Any], found: Sequence[Detections], **options: Any) ->
 
 
 class TestWorkedByHand:
-    def test_iou_of_half_overlapping_squares_is_a_third(self) -> None:
-        # overlap 5 x 10 = 50, union 100 + 100 - 50 = 150
-        assert iou_matrix(np.array([[0.0, 0, 10, 10]]), np.array([[5.0, 0, 10, 10]])) == pytest.approx(1 / 3)
-
-    def test_boxes_without_area_overlap_nothing(self) -> None:
-        assert iou_matrix(np.zeros((1, 4)), np.zeros((1, 4))).tolist() == [[0.0]]
-
     def test_average_precision_at_11_and_101_points(self) -> None:
         # Two truths; detections right, wrong, right: recall 1/2, 1/2, 1; precision 1, 1/2, 2/3.
         recall, precision = np.array([0.5, 0.5, 1.0]), np.array([1.0, 0.5, 2 / 3])

@@ -53,6 +53,15 @@ def trained(data_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return run(data_yaml, SMALL, tmp_path_factory.mktemp("run"))
 
 
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progress]]:
+    """A training long enough to find most cells."""
+    folder = tmp_path_factory.mktemp("learned")
+    data = write_dataset(folder / "set", [training_tile(seed) for seed in range(24)], [training_tile(100)], CLASSES)
+    config = replace(SMALL, epochs=30, learning_rate=4e-3, validate_every=15)
+    return run(data, config, folder / "run")
+
+
 class TestProgress:
     def test_it_reports_every_epoch_with_losses_and_time(self, trained: tuple[Path, list[Progress]]) -> None:
         _, seen = trained
@@ -66,6 +75,15 @@ class TestProgress:
         _, seen = run(data_yaml, replace(SMALL, validate_every=5), tmp_path)
         assert seen[0].map50 is None
         assert seen[1].map50 is not None
+
+    def test_patience_ends_a_training_that_gets_no_better(
+        self, learned: tuple[Path, list[Progress]], data_yaml: Path, tmp_path: Path
+    ) -> None:
+        config = replace(SMALL, epochs=9, patience=1, learning_rate=1e-12, validate_every=1, start_weights=learned[0])
+        weights, seen = run(data_yaml, config, tmp_path)
+        assert 2 <= seen[-1].epoch < 9
+        assert seen[-1].seconds_left == 0
+        assert run(data_yaml, config, tmp_path) == (weights, [])
 
 
 class TestWeights:
@@ -114,14 +132,8 @@ class TestWeights:
         assert torch.equal(start[last][0], end[last][1])
         assert torch.equal(start[last][1], end[last][0])
 
-    def test_training_finds_cells_on_tiles_it_has_not_seen(self, tmp_path: Path) -> None:
-        data = write_dataset(
-            tmp_path / "set", [training_tile(seed) for seed in range(24)], [training_tile(100)], CLASSES
-        )
-        config = TrainingConfig(
-            epochs=30, image_size=SIDE, batch_size=4, learning_rate=4e-3, device="cpu", validate_every=15, threads=1
-        )
-        weights, seen = run(data, config, tmp_path / "run")
+    def test_training_finds_cells_on_tiles_it_has_not_seen(self, learned: tuple[Path, list[Progress]]) -> None:
+        weights, seen = learned
         assert seen[-1].losses["box_loss"] < seen[0].losses["box_loss"]
         pictures, truths = zip(*(draw_tile(seed) for seed in range(200, 208)), strict=True)
         found = load_detector(weights, image_size=SIDE).detect(np.stack(pictures))

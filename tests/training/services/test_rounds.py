@@ -198,6 +198,14 @@ def test_a_failed_step_can_be_tried_again(project, monkeypatch):
     assert round_.state == RoundState.ANNOTATING
 
 
+def test_a_round_given_up_after_a_failed_step_is_over_and_not_failed():
+    round_ = start(factories.make_project())
+    run_step(round_)
+    cancel_round(round_=round_, user=None)
+    round_.refresh_from_db()
+    assert (round_.state, round_.failed) == (RoundState.CANCELLED, False)
+
+
 def test_a_step_that_has_not_failed_cannot_be_tried_again(project):
     round_ = start(project)
     with pytest.raises(NotAllowed):

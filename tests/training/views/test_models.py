@@ -46,3 +46,13 @@ def test_a_version_measured_on_tiles_without_boxes_shows_dashes(client, project)
     factories.make_evaluation(version, None)
     assert client.get(reverse("model", args=[version.pk])).status_code == 200
     assert client.get(reverse("project_models", args=[project.pk])).status_code == 200
+
+
+def test_a_class_that_training_ignores_has_no_row(client):
+    project = factories.make_hct_project()
+    client.force_login(factories.make_member(project))
+    version = factories.make_version(project)
+    factories.make_evaluation(version)
+    response = client.get(reverse("model", args=[version.pk]))
+    codes = list(project.taxonomy.classes.values_list("code", flat=True))
+    assert [row["code"] for row in response.context["class_metrics"]] == [code for code in codes if code != "OTH"]
