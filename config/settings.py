@@ -14,7 +14,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 
 # Everything that Marrowloop writes lies under this folder.
-DATA_DIR = Path(env.str("MARROWLOOP_DATA", default=str(BASE_DIR / "var"))).resolve()
+DATA_DIR = Path(env.str("MARROWLOOP_DATA", default="") or BASE_DIR / "var").resolve()
 
 DEBUG = False
 HTTPS = env.bool("MARROWLOOP_HTTPS", default=True)

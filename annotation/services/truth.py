@@ -34,12 +34,21 @@ class Truth:
 
     def is_countable(self, x: float, y: float, extent: float) -> bool:
         """Whether every cell of this square carries its box: some of it is monolayer, none of it thick or debris."""
+        seen = self.zones_of(x, y, extent)
+        return COUNTABLE in seen and not seen & UNREADABLE
+
+    def has_nothing_to_count(self, x: float, y: float, extent: float) -> bool:
+        """Whether an expert would confirm this square without a box: none of it is monolayer."""
+        return COUNTABLE not in self.zones_of(x, y, extent)
+
+    def zones_of(self, x: float, y: float, extent: float) -> set[str]:
+        """The zones that a square in level-0 px touches."""
         seen: set[str] = set()
         for row in range(max(0, int(y // self.field)), min(len(self.zones), math.ceil((y + extent) / self.field))):
             start = x - self.row_shift[row]
             first, last = max(0, int(start // self.field)), math.ceil((start + extent) / self.field)
             seen.update(self.zones[row][first : max(first, last)])
-        return COUNTABLE in seen and not seen & UNREADABLE
+        return seen
 
 
 def read_truth(path: Path) -> Truth:

@@ -1,10 +1,12 @@
 """What the selection strategies choose from, and what they answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+PLAUSIBLE_FACTOR = 1.5  # times the fullest confirmed tile: what a detector may expect and still be believed
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,16 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.tile_ids)
+
+
+def without_implausible(pool: Pool, most: int) -> Pool:
+    """The pool with nothing expected of tiles on which the detector sees more boxes than any confirmed tile holds.
+
+    `most`: the most boxes on a confirmed tile; 0 when none is confirmed yet, which trusts everything. In a thick or
+    smudged place a young detector sees dozens of rare cells; only the random audit should bring such a tile.
+    """
+    trusted = pool.expected.sum(axis=1) <= PLAUSIBLE_FACTOR * most if most else np.ones(len(pool), dtype=bool)
+    return replace(pool, expected=np.where(trusted[:, None], pool.expected, np.float32(0)).astype(np.float32))
 
 
 @dataclass(frozen=True)

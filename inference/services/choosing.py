@@ -3,10 +3,11 @@
 from collections import Counter
 
 import numpy as np
+from django.db.models import Count
 
 from annotation.models import Box, Project, Tile
 from inference.models import ModelVersion, TileScore
-from inference.selection.pool import Choice, Pool
+from inference.selection.pool import Choice, Pool, without_implausible
 from inference.selection.random import select_random
 from inference.selection.rare import select_rare
 from inference.services.pre_labels import Progress, pool_tiles, score_pool
@@ -26,6 +27,13 @@ def confirmed_counts(project: Project) -> Counter[int]:
     return counts
 
 
+def most_boxes(project: Project) -> int:
+    """The most boxes that a confirmed tile of the training patients holds."""
+    confirmed = Tile.objects.filter(slide__project=project, truth__isnull=False, slide__patient__locked=False)
+    counts = confirmed.annotate(boxes=Count("truth__boxes")).order_by("-boxes")
+    return int(counts.values_list("boxes", flat=True).first() or 0)
+
+
 def choose_tiles(
     *, project: Project, strategy: str, size: int, seed: int, version: ModelVersion | None, on_progress: Progress
 ) -> tuple[list[Choice], dict[str, float]]:
@@ -37,7 +45,7 @@ def choose_tiles(
     classes = list(project.taxonomy.classes.all())
     if version is not None:
         score_pool(tiles=tiles, version=version, on_progress=on_progress)
-    pool = _pool(tiles, version, len(classes))
+    pool = without_implausible(_pool(tiles, version, len(classes)), most_boxes(project))
     if strategy == "rare" and version is not None:
         counts = confirmed_counts(project)
         choices = select_rare(

@@ -1,6 +1,6 @@
 import pytest
 
-from annotation.models import BatchState, TaskState
+from annotation.models import BatchState
 from annotation.selectors import pool_of, tile_states
 from annotation.services.annotations import skip
 from annotation.services.batches import claim_next, close_batch
@@ -16,7 +16,7 @@ def slide():
 
 def test_what_nobody_read_goes_back_to_the_pool_when_its_batch_is_closed(slide):
     project, reader = slide.project, factories.make_user()
-    read, skipped, leased, waiting = slide.tiles.all()
+    *_, leased, waiting = slide.tiles.all()
     batch = factories.make_batch(project, slide.tiles.all())
     factories.submit_task(claim_next(batch=batch, reader=reader), reader)
     skip(task=claim_next(batch=batch, reader=reader), user=reader, reason="out of focus")
@@ -25,7 +25,6 @@ def test_what_nobody_read_goes_back_to_the_pool_when_its_batch_is_closed(slide):
     close_batch(batch=batch)
     assert list(pool_of(project)) == [leased, waiting]
     assert [state for _, state in tile_states(slide)] == ["empty", "skipped", "unlabelled", "unlabelled"]
-    assert not batch.tasks.filter(tile=leased).exclude(state=TaskState.LEASED).exists()
 
 
 def test_a_tile_of_a_second_batch_is_not_in_the_pool(slide):

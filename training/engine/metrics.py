@@ -114,6 +114,7 @@ def evaluate(
     ignored: Collection[int] = (),
     bootstrap: int = 200,
     seed: int = 0,
+    ranked: Sequence[DetectionsLike] | None = None,
 ) -> Evaluation:
     """Judge the detections of each tile by its truth.
 
@@ -122,6 +123,7 @@ def evaluate(
     confidence: the score from which a detection counts in precision, recall, F1, IoU, counts and confusion.
     ignored: class ids that are left out, in the truth and in the detections.
     bootstrap: the number of resamplings; 0 gives no interval.
+    ranked: what AP and miss rate rank, when it is more than `detections`: see `every_class`.
     Raises ValueError if the sequences differ in length or a class id is none of the classes.
     """
     if not len(truths) == len(detections) == len(patients):
@@ -130,16 +132,24 @@ def evaluate(
     judged = [index for index in range(len(classes)) if index not in set(ignored)]
     matches = {index: _match_class(table, index, iou_threshold) for index in judged}
     weights = np.ones(table.tiles)
-    per_class = [_class_evaluation(classes[index], matches[index], table.tiles, confidence) for index in judged]
+    ranking = matches
+    if ranked is not None:
+        if len(ranked) != len(truths):
+            raise ValueError("Truths and ranked detections must be one for each tile.")
+        all_ranked = _Table.of(truths, ranked, len(classes), ignored)
+        ranking = {index: _match_class(all_ranked, index, iou_threshold) for index in judged}
+    per_class = [
+        _class_evaluation(classes[index], matches[index], ranking[index], table.tiles, confidence) for index in judged
+    ]
     totals = np.sum([matches[index].totals(confidence) for index in judged], axis=0) if judged else np.zeros(4)
     precision, recall, f1, average_iou = _ratios(*totals)
-    interval, over = _interval(list(matches.values()), patients, bootstrap, seed)
+    interval, over = _interval(list(ranking.values()), patients, bootstrap, seed)
     return Evaluation(
         classes=tuple(per_class),
         tiles=table.tiles,
         iou_threshold=iou_threshold,
         confidence=confidence,
-        map50=_mean_average_precision(list(matches.values()), weights),
+        map50=_mean_average_precision(list(ranking.values()), weights),
         map50_interval=interval,
         interval_over=over,
         precision=precision,
@@ -149,6 +159,28 @@ def evaluate(
         log_average_miss_rate=_mean([entry.log_average_miss_rate for entry in per_class if entry.truth_count]),
         confusion=_confusion(table, iou_threshold, confidence),
     )
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Detections that repeat a box once for each class that it may be."""
+
+    boxes: NDArray[Any]
+    scores: NDArray[Any]
+    class_ids: NDArray[Any]
+
+
+def every_class(boxes: ArrayLike, class_scores: ArrayLike, *, floor: float = 0.01) -> Ranked:
+    """One detection per box and class whose score reaches `floor`, for the ranking figures.
+
+    boxes (n, 4), class_scores (n, classes). AP ranks the detections of a class by that class's score; a box whose best
+    class is myelocyte still says something of promyelocytes. Darknet, with which the paper's detector was trained, and
+    ultralytics compute AP in this way; a reader sees one class per box, so precision, recall, counts and confusion
+    keep to that.
+    """
+    scores = np.asarray(class_scores)
+    index, class_ids = np.nonzero(scores >= floor)
+    return Ranked(np.asarray(boxes)[index], scores[index, class_ids], class_ids)
 
 
 def average_precision(recall: Floats, precision: Floats, points: Literal[11, 101] = 11) -> float:
@@ -281,9 +313,11 @@ def _greedy(iou: Floats, iou_threshold: float) -> Floats:
     return taken
 
 
-def _class_evaluation(name: str, matches: _Matches, tiles: int, confidence: float) -> ClassEvaluation:
+def _class_evaluation(
+    name: str, matches: _Matches, ranking: _Matches, tiles: int, confidence: float
+) -> ClassEvaluation:
     truths = int(matches.truth_per_tile.sum())
-    recall, precision_curve, false_per_tile = matches.curve(np.ones(tiles))
+    recall, precision_curve, false_per_tile = ranking.curve(np.ones(tiles))
     precision, share_found, f1, average_iou = _ratios(*matches.totals(confidence))
     detected = np.bincount(matches.tile[matches.score >= confidence], minlength=tiles)
     return ClassEvaluation(

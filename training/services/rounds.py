@@ -136,7 +136,10 @@ def step(
         )
         if round_.state != state:
             return {"message": "done by an earlier attempt"}
-        return work(running, round_)
+        if state == RoundState.CLOSING:
+            return work(running, round_)
+        with running.alone("detector"):
+            return work(running, round_)
 
     return run
 

@@ -15,7 +15,7 @@ from annotation.services.storage import local_path, work_dir
 from annotation.services.tiles import read_tile, read_tiles
 from inference.models import ModelVersion
 from inference.services.registry import current_version, detector_of, make_current, register_version
-from training.engine.metrics import evaluate
+from training.engine.metrics import evaluate, every_class
 from training.models import Evaluation, Part, Snapshot
 from training.services.snapshots import check_no_locked_patient, truth_boxes, truth_hash
 
@@ -160,6 +160,7 @@ def evaluate_version(running: RunningJob, version: ModelVersion, snapshot: Snaps
         found,
         [one.name for one in classes],
         patients,
+        ranked=[every_class(one.boxes, one.class_scores, floor=EVALUATION_SCORE) for one in found],
         ignored=[one.number for one in classes if one.ignored_in_training],
     )
     return _keep(version, part, digest, len(tiles), sum(map(len, truths)), len(set(patients)), metrics.to_json())

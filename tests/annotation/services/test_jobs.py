@@ -375,3 +375,16 @@ def test_an_attempt_from_before_a_retry_still_cannot_write(project, sent):
     with pytest.raises(JobLost):
         RunningJob(first).report(0.9)
     assert second.state == JobState.RUNNING
+
+
+def test_of_two_jobs_on_one_machine_the_second_waits_its_turn(project, settings):
+    first, second = (claim_job(job_pk=factories.make_job(project).pk) for _ in range(2))
+    with RunningJob(first).alone("detector"):
+        Job.objects.filter(pk=second.pk).update(cancel_requested=True)
+        with pytest.raises(JobCancelled), RunningJob(second).alone("detector"):
+            pytest.fail("both held it")
+    second.refresh_from_db()
+    assert "waiting" in second.message
+    Job.objects.filter(pk=second.pk).update(cancel_requested=False)
+    with RunningJob(second).alone("detector"):
+        pass

@@ -162,3 +162,9 @@ def test_text_is_no_truth(tmp_path):
 
 def test_truth_files_are_found_by_their_slides_names(smear):
     assert find_truth_files(smear.parent, ["T01.tif", "other.tif"]) == {"T01.tif": smear.with_suffix(".json")}
+
+
+def test_a_tile_without_monolayer_has_nothing_to_count():
+    zones = ("tdbbmmmm",) * 4
+    assert truth(zones=zones).has_nothing_to_count(0, 0, 512)
+    assert not truth(zones=zones).has_nothing_to_count(1, 0, 512)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.engine.detector import Detections
-from training.engine.metrics import Evaluation, average_precision, evaluate, log_average_miss_rate
+from training.engine.metrics import Evaluation, average_precision, evaluate, every_class, log_average_miss_rate
 
 CLASSES = ("blast", "lymphocyte", "basophil")
 
@@ -281,3 +281,27 @@ def coco_average_precisions(truths: list[np.ndarray], found: list[Detections]) -
         comparison.accumulate()
     # precision: IoU threshold, recall, class, area (all is 0), most detections (100 is last)
     return [float(comparison.eval["precision"][0, :, index, 0, -1].mean()) for index in range(len(CLASSES))]
+
+
+class TestEveryClass:
+    def test_a_box_is_ranked_in_each_class_that_it_may_be(self) -> None:
+        ranked = every_class([[0.0, 0, 10, 10], [50, 50, 10, 10]], [[0.6, 0.3, 0.0], [0.005, 0.0, 0.9]], floor=0.01)
+        assert ranked.class_ids.tolist() == [0, 1, 2]
+        assert ranked.scores.tolist() == [0.6, 0.3, 0.9]
+        assert ranked.boxes.tolist() == [[0, 0, 10, 10], [0, 0, 10, 10], [50, 50, 10, 10]]
+
+    def test_only_ranking_figures_see_the_second_guess(self) -> None:
+        # The one truth is of class 1; the box says 0 with 0.6 and 1 with 0.3.
+        truths = [np.array([[1.0, 0, 0, 10, 10]])]
+        box = Detections(
+            np.array([[0, 0, 10, 10]], np.float32),
+            np.array([0.6], np.float32),
+            np.array([0]),
+            np.array([[0.6, 0.3, 0.0]], np.float32),
+        )
+        plain = judge(truths, [box])
+        ranked = judge(truths, [box], ranked=[every_class(box.boxes, box.class_scores)])
+        assert plain.map50 == 0.0
+        assert ranked.map50 == 1.0
+        assert ranked.recall == plain.recall == 0.0
+        assert ranked.confusion == plain.confusion
