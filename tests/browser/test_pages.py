@@ -22,7 +22,6 @@ from tests.browser.steps import (
 
 WSI = ROOT / "../shared/data/wsi"
 JOB_MILLISECONDS = 120_000
-LOST_MILLISECONDS = 240_000
 SHORT = {"mode": "manual", "strategy": "random", "size": "9", "image_size": "96", "batch_size": "4"}
 VISITS_OF_A_KIND = 3
 # Links of a picture (SVG) have no plain address of their own.
@@ -205,12 +204,11 @@ def test_a_running_job_can_be_cancelled_on_the_page(page: Page, site: Site, proj
 def test_a_training_whose_worker_is_killed_goes_on_and_the_round_ends_well(
     page: Page, site: Site, project, smears, request
 ):
-    _start_training(page, site, project, smears, _name_of(request), epochs=60)
+    _start_training(page, site, project, smears, _name_of(request), epochs=40)
     site.kill_worker()
-    expect(page.locator(".job-message")).to_contain_text("starting again", timeout=LOST_MILLISECONDS)
     wait_for_round(page, "done")
-    losses = site.read(f"answer = list(Job.objects.filter(project={project}, kind='train').values_list('losses'))")
-    assert losses == [[1]]
+    trainings = f"Job.objects.filter(project={project}, kind='train')"
+    assert site.read(f"answer = list({trainings}.values_list('losses', 'attempt', 'state'))") == [[1, 2, "succeeded"]]
 
 
 def _start_training(page: Page, site: Site, project: int, smears: Path, name: str, *, epochs: int) -> None:
@@ -238,7 +236,7 @@ def test_no_page_complains_or_asks_another_host_for_anything(quiet: Page, site: 
     quiet.get_by_role("button", name="Export", exact=True).click()
     expect(quiet.get_by_role("link", name="Download")).to_be_visible(timeout=JOB_MILLISECONDS)
 
-    kinds = _visit_all(quiet, site)
+    kinds = _visit_all(quiet, site, project)
     pages = {
         *("/", "/projects/new/", "/projects/#/", "/projects/#/slides/", "/projects/#/rounds/", "/projects/#/models/"),
         *("/projects/#/jobs/", "/projects/#/exports/", "/projects/#/members/", "/slides/#/", "/tiles/#/", "/rounds/#/"),
@@ -247,9 +245,11 @@ def test_no_page_complains_or_asks_another_host_for_anything(quiet: Page, site: 
     assert pages <= kinds
 
 
-def _visit_all(page: Page, site: Site) -> set[str]:
-    """Follow every link from the home page, a few of each kind; returns the kinds: paths with # for numbers."""
-    waiting, seen = ["/"], {"/"}
+def _visit_all(page: Page, site: Site, project: int) -> set[str]:
+    """Follow every link of the project, a few of each kind; returns the kinds: paths with # for numbers."""
+    home = "/"
+    waiting = [home, "/projects/new/", f"/projects/{project}/"]
+    seen = set(waiting)
     visits: dict[str, int] = {}
     while waiting:
         path = waiting.pop(0)
@@ -261,6 +261,8 @@ def _visit_all(page: Page, site: Site) -> set[str]:
         assert reply is not None
         assert reply.status == 200, f"{path}: {reply.status}"
         page.wait_for_load_state("networkidle")
+        if path == home:  # it leads to the other tests' projects
+            continue
         for link in page.locator("a[href]:not([download])").evaluate_all(LINKS):
             found = link.removeprefix(site.url).split("#")[0].split("?")[0]
             assert found.startswith("/"), f"{path} links to {link}"

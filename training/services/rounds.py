@@ -7,6 +7,7 @@ A step's job may run twice: it looks whether the round is still at its step and 
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -48,6 +49,16 @@ class RoundSettings:
     batch_size: int = 8
     seed: int = 0
     from_previous: bool = False
+
+
+# Where there is a GPU. A web process never imports torch, so it looks for the device's file.
+GPU_DEVICE = Path("/dev/nvidia0")
+GPU_SETTINGS = RoundSettings(model="yolo11m", epochs=150, image_size=640, batch_size=32)
+
+
+def default_settings() -> RoundSettings:
+    """What the form of a project's first round proposes: small on a processor, larger on a GPU."""
+    return GPU_SETTINGS if GPU_DEVICE.exists() else RoundSettings()
 
 
 def settings_of(round_: Round) -> RoundSettings:

@@ -18,9 +18,9 @@ from training.forms import MODELS, RoundForm
 from training.models import Mode, Round, RoundState
 from training.selectors import round_rows, round_steps
 from training.services.rounds import (
-    RoundSettings,
     cancel_round,
     close_round,
+    default_settings,
     next_mode,
     retry_round,
     settings_of,
@@ -48,7 +48,7 @@ def round_new(request: SignedIn, pk: int) -> HttpResponse:
     project = get_project_for(request.user, pk, Role.LEAD)
     newest = project.rounds.order_by("-number").first()
     mode = next_mode(project)
-    initial = (settings_of(newest) if newest else RoundSettings()).__dict__ | {
+    initial = (settings_of(newest) if newest else default_settings()).__dict__ | {
         "mode": mode,
         "strategy": "rare" if mode == Mode.ASSISTED else "random",
     }

@@ -4,6 +4,7 @@ from django.urls import reverse
 from annotation.models import Job, JobState, Role
 from tests import factories
 from training.models import Round, RoundState
+from training.services import rounds
 
 pytestmark = pytest.mark.django_db
 
@@ -129,3 +130,11 @@ def test_it_needs_a_lead(client, project, name, role):
     assert client.post(reverse(name, args=[round_.pk])).status_code == 403
     round_.refresh_from_db()
     assert round_.state == RoundState.ANNOTATING
+
+
+def test_the_first_round_proposes_more_where_there_is_a_gpu(client, project, tmp_path, monkeypatch):
+    address = reverse("round_new", args=[project.pk])
+    monkeypatch.setattr(rounds, "GPU_DEVICE", tmp_path / "nvidia0")
+    assert client.get(address).context["form"]["image_size"].value() == 320
+    rounds.GPU_DEVICE.touch()
+    assert client.get(address).context["form"]["image_size"].value() == 640
