@@ -53,19 +53,27 @@ def truth_counts(tiles: Any) -> Counter[int]:
 
 
 def class_rows(
-    project: Project, counts: Counter[int], expected: dict[str, float] | None = None
+    project: Project,
+    counts: Counter[int],
+    expected: dict[str, float] | None = None,
+    *,
+    project_counts: Counter[int] | None = None,
 ) -> list[dict[str, Any]]:
-    """One row per class, for the bars: its count, whether it is rare, what the model expected."""
+    """One row per class, for the bars: its count, whether it is rare, what the model expected.
+
+    `project_counts` decides what is rare where `counts` are those of a part, such as one batch.
+    """
+    every = counts if project_counts is None else project_counts
     classes = list(project.taxonomy.classes.all())
     counted = [one for one in classes if not one.ignored_in_training]
-    equal = sum(counts[one.number] for one in counted) / max(len(counted), 1)
+    equal = sum(every[one.number] for one in counted) / max(len(counted), 1)
     return [
         {
             "code": one.code,
             "name": one.name,
             "colour": one.colour,
             "count": counts[one.number],
-            "rare": not one.ignored_in_training and counts[one.number] < RARE_SHARE * equal,
+            "rare": not one.ignored_in_training and every[one.number] < RARE_SHARE * equal,
             "expected": (expected or {}).get(str(one.number)),
         }
         for one in classes

@@ -51,7 +51,7 @@ HCT = TaxonomySpec(
         ClassSpec("MON", "monocyte", "#44aa99", "9", "monocytic"),
         ClassSpec("PLC", "plasma cell", "#117733", "0", "lymphoid"),
         _granulocyte("EOS", "eosinophil", "#e69f00", "e", None),
-        ClassSpec("BAS", "basophil", "#332288", "b", "granulocytic"),
+        ClassSpec("BAS", "basophil", "#a6d854", "b", "granulocytic"),
         ClassSpec("MGK", "megakaryocyte", "#bb9a2f", "m", "megakaryocytic", in_ndc=False),
         ClassSpec("DEB", "debris", "#777777", "d", "", in_ndc=False),
         ClassSpec("HIS", "histiocyte", "#aa4499", "i", "monocytic", in_ndc=False),
@@ -74,7 +74,7 @@ BLOOD_AND_MARROW = TaxonomySpec(
         ClassSpec("LYM", "lymphocyte", "#009e73", "7", "lymphoid"),
         ClassSpec("MON", "monocyte", "#44aa99", "8", "monocytic"),
         _granulocyte("EOS", "eosinophil", "#e69f00", "9", None),
-        ClassSpec("BAS", "basophil", "#332288", "0", "granulocytic"),
+        ClassSpec("BAS", "basophil", "#a6d854", "0", "granulocytic"),
     ),
 )
 

@@ -6,6 +6,7 @@ from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
+from django_htmx.http import trigger_client_event
 
 from annotation.access import get_for, get_project_for
 from annotation.models import Job, JobState, Role
@@ -37,8 +38,11 @@ def job(request: SignedIn, pk: int) -> HttpResponse:
     found = get_for(request.user, Job.objects.select_related("project", "created_by"), pk, Role.ANNOTATOR)
     shared = page_of(request, found.project, "jobs")
     context = shared | {"job": found, "can_act": shared["can_lead"]}
-    template = "components/job_progress.html" if request.htmx else "annotation/job.html"
-    return render(request, template, context)
+    if not request.htmx:
+        return render(request, "annotation/job.html", context)
+    answer = render(request, "components/job_progress.html", context)
+    # What a page shows of a job's result can follow this event.
+    return answer if found.is_active else trigger_client_event(answer, "job-ended")
 
 
 @require_POST

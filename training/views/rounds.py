@@ -97,7 +97,8 @@ def round_(request: SignedIn, pk: int) -> HttpResponse:
         else truth_counts(Tile.objects.none())
     )
     expected = found.batch.expected if found.batch else {}
-    rows = class_rows(found.project, counts, expected)
+    every = truth_counts(Tile.objects.filter(slide__project=found.project))
+    rows = class_rows(found.project, counts, expected, project_counts=every)
     submitted = found.batch is not None and found.batch.tasks.filter(state=TaskState.SUBMITTED).exists()
     context = (
         shared
