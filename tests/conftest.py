@@ -1,5 +1,6 @@
 """What every test stands on: an own data folder, a database that threads can share, one real slide."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,27 @@ from django.core.cache import cache
 
 from annotation.services import jobs
 from annotation.slides.smear import draw_smear
+
+TESTS = Path(__file__).resolve().parent
+REAL_DATA = TESTS.parent / "../shared/data"
+# Files of tests that read real slides and labels; those that can do without mark what cannot.
+NEEDS_REAL_DATA = ("../shared/data", "SHARED_DATA")
+CAN_DO_WITHOUT = ("skipif", "if shared.exists()")
+collect_ignore = []
+if not REAL_DATA.is_dir():
+    if os.environ.get("CI"):
+        raise pytest.UsageError(f"{REAL_DATA} is missing: in CI nothing is left out.")
+    texts = {path: path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py")}
+    collect_ignore = [
+        str(path)
+        for path, text in texts.items()
+        if any(word in text for word in NEEDS_REAL_DATA) and not any(word in text for word in CAN_DO_WITHOUT)
+    ]
+
+
+def pytest_report_header() -> str:
+    found = "at hand" if not collect_ignore else f"missing; {len(collect_ignore)} files of tests left out"
+    return f"real slides and labels (../shared/data): {found}"
 
 
 @pytest.fixture(scope="session")
