@@ -34,7 +34,8 @@ def _slides_page(request: SignedIn, project: Project, form: SlidesForm, status: 
         "slides": slides_of(project),
         "can_lock": not project.batches.exists(),
     }
-    return render(request, "annotation/slides.html", context, status=status)
+    template = "annotation/slide_list.html" if request.htmx else "annotation/slides.html"
+    return render(request, template, context, status=status)
 
 
 @require_GET

@@ -102,3 +102,15 @@ def test_an_import_that_failed_is_shown_with_its_reason(client, project):
     assert Job.objects.get().state == JobState.FAILED
     page = client.get(reverse("project_slides", args=[project.pk])).content.decode()
     assert "letter.svs is not a whole-slide image" in page
+
+
+def test_htmx_gets_the_list_alone_so_that_the_form_keeps_what_is_typed(client):
+    project = factories.make_project()
+    client.force_login(factories.make_member(project, Role.LEAD, "lead"))
+    factories.make_slide(project)
+    page = client.get(f"/projects/{project.pk}/slides/").content.decode()
+    part = client.get(f"/projects/{project.pk}/slides/", headers={"HX-Request": "true"}).content.decode()
+    assert 'id="import"' in page
+    assert 'id="slides"' in page
+    assert 'id="import"' not in part
+    assert 'id="slides"' in part
