@@ -24,7 +24,7 @@ install: .venv/installed
 demo: .venv/installed
 	@mkdir -p "$(MARROWLOOP_DATA)"
 	@test -s "$(MARROWLOOP_DATA)/secret-key" || (umask 077; $(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(50))' > "$(MARROWLOOP_DATA)/secret-key")
-	@export MARROWLOOP_HTTPS=0 MARROWLOOP_SECRET_KEY="$$(cat "$(MARROWLOOP_DATA)/secret-key")"; set -e; \
+	@export MARROWLOOP_HTTPS=0; set -e; \
 	$(BIN)/python manage.py migrate --verbosity 0; \
 	$(BIN)/python manage.py collectstatic --noinput --verbosity 0; \
 	$(BIN)/python manage.py prepare_demo $(if $(SLIDES),--slides "$(SLIDES)"); \

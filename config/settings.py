@@ -21,7 +21,11 @@ HTTPS = env.bool("MARROWLOOP_HTTPS", default=True)
 ALLOWED_HOSTS = env.list("MARROWLOOP_HOSTS", default=["localhost", "127.0.0.1"])
 CSRF_TRUSTED_ORIGINS = env.list("MARROWLOOP_ORIGINS", default=[])
 
-SECRET_KEY = env.str("MARROWLOOP_SECRET_KEY", default="")
+# `make demo` keeps its key beside its data, so that manage.py works on them without further ado.
+KEY_FILE = DATA_DIR / "secret-key"
+SECRET_KEY = env.str("MARROWLOOP_SECRET_KEY", default="") or (
+    KEY_FILE.read_text(encoding="utf-8").strip() if KEY_FILE.is_file() else ""
+)
 if not SECRET_KEY:
     raise ImproperlyConfigured(
         "MARROWLOOP_SECRET_KEY is not set: give a long random string that stays the same between starts "

@@ -46,3 +46,11 @@ def test_pages_may_not_be_framed_or_sniffed(client):
     response = client.get("/health/")
     assert response["X-Frame-Options"] == "DENY"
     assert response["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_key_that_the_demo_keeps_beside_its_data_is_enough(tmp_path):
+    (tmp_path / "secret-key").write_text("kept-by-the-demo\n")
+    done = manage(
+        tmp_path, "shell", "--verbosity", "0", "-c", "from django.conf import settings; print(settings.SECRET_KEY)"
+    )
+    assert done.stdout.strip() == "kept-by-the-demo"
