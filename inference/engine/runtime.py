@@ -35,10 +35,12 @@ def quiet_ultralytics(config_folder: Path | None = None) -> None:
     elif "YOLO_CONFIG_DIR" not in os.environ:
         os.environ["YOLO_CONFIG_DIR"] = _passing_folder()
     os.environ.setdefault("MPLCONFIGDIR", os.environ["YOLO_CONFIG_DIR"])  # matplotlib comes with ultralytics
-    from ultralytics.utils import LOGGER, SETTINGS
+    from PIL import Image
+    from ultralytics.utils import LOGGER, SETTINGS, patches
     from ultralytics.utils.events import events
 
     LOGGER.setLevel(logging.ERROR)
+    Image.open = patches._image_open  # theirs wants to install a package when it meets a damaged image
     events.enabled = False
     integrations = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
     if any(SETTINGS[name] for name in integrations):  # each update writes the settings file

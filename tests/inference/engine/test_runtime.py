@@ -3,9 +3,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from PIL import Image
 
 from inference.engine import runtime
-from inference.engine.runtime import Cores, threads_beside
+from inference.engine.runtime import Cores, quiet_ultralytics, threads_beside
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +45,8 @@ def test_it_does_not_look_again_too_soon() -> None:
     cores = Cores()
     torch.set_num_threads(1)
     assert cores.share(at_least_every=3600.0) == 1
+
+
+def test_pillow_is_left_as_it_is() -> None:
+    quiet_ultralytics()
+    assert Image.open.__module__ == "PIL.Image"
