@@ -23,8 +23,8 @@ POLL_SECONDS = 1.0
 NOT_COUNTABLE = "thick or debris in part: not countable"
 # Small enough for six minutes on two cores; the cells drawn in code are easy to learn.
 MANUAL = {
-    1: RoundSettings(size=90, strategy="random", epochs=28),
-    2: RoundSettings(size=90, strategy="random", epochs=20, from_previous=True),
+    1: RoundSettings(size=90, strategy="random", epochs=24),
+    2: RoundSettings(size=90, strategy="random", epochs=16, from_previous=True),
 }
 ASSISTED = RoundSettings(size=30, strategy="rare", epochs=20, from_previous=True)
 
