@@ -1,5 +1,6 @@
 # make demo     one whole round of the loop, in the browser       make demo SLIDES=folder   with your own slides
-# make test     everything that is tested, browser included       make lint                 style, types, architecture
+# make test     everything that is tested, browser included       make test ARGS="-k word"  some of it
+# make lint     style, types, architecture                        make screenshots          the README's picture
 # make clean    forgets the demo's data (var/)                    make install              only .venv
 SHELL := /bin/sh
 PYTHON ?= python3
@@ -32,7 +33,7 @@ demo: .venv/installed
 
 test: .venv/installed-test
 	@sh tests/browser/find_chromium.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -8,6 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
+Sides = float | tuple[float, float]  # of a square, or width and height
+
+
+def sides(size: Sides) -> tuple[float, float]:
+    """Width and height."""
+    return size if isinstance(size, tuple) else (size, size)
 
 
 def as_boxes(boxes: ArrayLike) -> FloatArray:
@@ -64,18 +70,20 @@ def centre_inside(boxes: ArrayLike, x: float, y: float, width: float, height: fl
 
 
 def boxes_of_tile(
-    boxes_level0: ArrayLike, x: float, y: float, extent: float, size: float
+    boxes_level0: ArrayLike, x: float, y: float, extent: Sides, size: Sides
 ) -> tuple[NDArray[np.intp], FloatArray]:
     """The boxes that belong to one tile, in tile px.
 
-    `boxes_level0` (n, 4) are in level-0 px of the slide; the tile covers [x, x + extent) x [y, y + extent) of it
-    and is `size` px wide and high. A box belongs to the tile that holds its centre. Returns (indices (k,) into
-    `boxes_level0`, boxes (k, 4) in tile px, float64, clipped to the tile).
+    `boxes_level0` (n, 4) are in level-0 px of the slide; the tile covers `extent` of it from (x, y) on and is `size`
+    px large; both are one number for a square, else (width, height). A box belongs to the tile that holds its centre.
+    Returns (indices (k,) into `boxes_level0`, boxes (k, 4) in tile px, float64, clipped to the tile).
     """
     array = as_boxes(boxes_level0)
-    indices = np.flatnonzero(centre_inside(array, x, y, extent, extent))
+    across, down = sides(extent)
+    limits = np.array(sides(size) * 2)
+    indices = np.flatnonzero(centre_inside(array, x, y, across, down))
     corners = _corners(array[indices]) - np.array([x, y, x, y], dtype=np.float64)
-    corners = np.clip(corners * (size / extent), 0.0, size)
+    corners = np.clip(corners * (limits / np.array([across, down] * 2)), 0.0, limits)
     return indices, np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
 
 

@@ -1,9 +1,11 @@
 """Reads that join several tables."""
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum
+from django.db.models import Count, Exists, F, Max, OuterRef, Q, QuerySet, Sum, Window
+from django.db.models.functions import RowNumber
 
 from annotation.models import (
     Annotation,
@@ -11,6 +13,7 @@ from annotation.models import (
     Batch,
     BatchState,
     Box,
+    CellClass,
     Project,
     Slide,
     Task,
@@ -18,7 +21,7 @@ from annotation.models import (
     Tile,
     User,
 )
-from annotation.services.annotations import boxes_as_json
+from annotation.services.annotations import boxes_as_json, name_of, read_boxes_as_json
 from annotation.services.batches import progress_of
 
 RARE_SHARE = 0.25  # of an equal share of all boxes: below it a class is marked rare
@@ -82,6 +85,26 @@ def class_rows(
 
 def largest(rows: list[dict[str, Any]]) -> float:
     return max(1.0, *(float(row["count"]) for row in rows), *(float(row["expected"] or 0) for row in rows))
+
+
+def confirmed_boxes(project: Project, cell_class: CellClass) -> QuerySet[Box]:
+    """The boxes of the class in the project's current truth."""
+    return Box.objects.filter(
+        cell_class=cell_class,
+        annotation__tile__truth=F("annotation"),
+        annotation__tile__slide__project=project,
+    )
+
+
+def examples_of(project: Project, cell_class: CellClass, at_most: int) -> list[Box]:
+    """Confirmed boxes of the class, with tile, slide and patient; none of a locked patient.
+
+    First each patient's newest box, the newest of these before the others, then each patient's second newest ...
+    """
+    turn = Window(RowNumber(), partition_by=F("annotation__tile__slide__patient"), order_by=F("pk").desc())
+    boxes = confirmed_boxes(project, cell_class).filter(annotation__tile__slide__patient__locked=False)
+    boxes = boxes.select_related("annotation__tile__slide__patient")
+    return list(boxes.annotate(turn=turn).order_by("turn", "-pk")[:at_most])
 
 
 def expert_hours(project: Project) -> float:
@@ -163,30 +186,24 @@ def batches_to_continue(user: User) -> list[dict[str, Any]]:
     return rows
 
 
-def task_as_json(task: Task, user: User, urls: dict[str, str], image: str) -> dict[str, Any]:
-    """A task as the editor gets it: the tile, what is drawn on it, and the reader's own draft."""
-    tile = task.tile
-    newest = task.annotations.order_by("-revision").first()
-    shown = newest or task.pre_label
-    boxes = boxes_as_json(shown.boxes.select_related("cell_class")) if shown else []
-    if newest is None:  # a pre-label's boxes are what the reader's boxes come from
-        boxes = [box | {"origin": box["id"]} for box in boxes]
+def whole_tasks() -> QuerySet[Task]:
+    """Tasks with all that the editor asks of them."""
+    return Task.objects.select_related("tile__slide__patient", "batch__project__taxonomy", "pre_label")
+
+
+def task_as_json(task: Task, user: User, urls: dict[str, str], pictures: dict[str, str | None]) -> dict[str, Any]:
+    """A task as the editor gets it: the tile, what is drawn on it, and the reader's own draft.
+
+    Three queries at most, for a task that carries its tile, slide, patient and pre-label.
+    """
     draft = task.drafts.filter(user=user).first()
     return {
         "id": task.pk,
-        "tile": {
-            "id": tile.pk,
-            "width": tile.width,
-            "height": tile.height,
-            "image": image,
-            "slide": tile.slide.name,
-            "patient": tile.slide.patient.code,
-            "row": tile.row,
-            "column": tile.column,
-        },
+        "tile": _tile_as_json(task.tile) | pictures,
         "reason": task.reason,
         "revision": task.revision,
-        "boxes": boxes,
+        "skipped": task.skip_reason,
+        "boxes": _boxes_on(task),
         "draft": None
         if draft is None
         else {
@@ -198,3 +215,52 @@ def task_as_json(task: Task, user: User, urls: dict[str, str], image: str) -> di
         "urls": urls,
         "leased_until": task.leased_until.isoformat() if task.leased_until else None,
     }
+
+
+def _tile_as_json(tile: Tile) -> dict[str, Any]:
+    slide = tile.slide
+    return {
+        "id": tile.pk,
+        "width": tile.width,
+        "height": tile.height,
+        "slide": slide.name,
+        "slide_id": slide.pk,
+        "slide_width": slide.width,
+        "slide_height": slide.height,
+        "patient": slide.patient.code,
+        "row": tile.row,
+        "column": tile.column,
+        "x": tile.x,
+        "y": tile.y,
+        "extent": tile.extent,
+        "mpp": None if slide.mpp is None else slide.mpp * tile.extent / tile.width,
+    }
+
+
+def _boxes_on(task: Task) -> list[dict[str, Any]]:
+    """The task's newest annotation; before the first, its pre-label, whose boxes the reader's boxes come from."""
+    if task.revision:  # it counts the task's annotations
+        return read_boxes_as_json(task.annotations.get(revision=task.revision))
+    if task.pre_label is None:
+        return []
+    boxes = boxes_as_json(task.pre_label.boxes.select_related("cell_class"))
+    return [box | {"origin": box["id"]} for box in boxes]
+
+
+def last_done(batch: Batch, reader: User, besides: Collection[int] = ()) -> Task | None:
+    """The task of the batch that the reader has submitted, or corrected, last; without those `besides`."""
+    mine: Any = (
+        Annotation.objects.filter(task__batch=batch, author__user=reader)
+        .values("task")
+        .annotate(latest=Max("pk"))
+        .order_by("-latest")
+    )
+    found = mine.exclude(task__in=besides).first()
+    return whole_tasks().get(pk=found["task"]) if found else None
+
+
+def holder_of(task: Task, *, besides: User) -> str | None:
+    """The name of another reader who has leased or submitted the task, as it now stands in the database."""
+    held = [TaskState.LEASED, TaskState.SUBMITTED]
+    holder = User.objects.filter(tasks__pk=task.pk, tasks__state__in=held).exclude(pk=besides.pk).first()
+    return name_of(holder) if holder else None

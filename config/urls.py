@@ -6,7 +6,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from annotation.views import batches, editor, exports, jobs, members, slides
+from annotation.views import batches, editor, exports, jobs, members, slides, taxonomies
 from training.views import models, overview, rounds
 
 
@@ -34,6 +34,9 @@ urlpatterns = [
     path("projects/<int:pk>/exports/new/", exports.export_create, name="export_create"),
     path("projects/<int:pk>/members/", members.project_members, name="project_members"),
     path("projects/<int:pk>/members/add/", members.member_add, name="member_add"),
+    path("projects/<int:pk>/taxonomy/", taxonomies.project_taxonomy, name="project_taxonomy"),
+    path("projects/<int:pk>/taxonomy/change/", taxonomies.taxonomy_change, name="taxonomy_change"),
+    path("projects/<int:pk>/classes/<int:number>/examples/", taxonomies.class_examples, name="class_examples"),
     path("members/<int:pk>/change/", members.member_change, name="member_change"),
     path("members/<int:pk>/remove/", members.member_remove, name="member_remove"),
     path("patients/<int:pk>/lock/", slides.patient_lock, name="patient_lock"),
@@ -42,13 +45,18 @@ urlpatterns = [
     path("slides/<int:pk>/thumbnail/", slides.slide_thumbnail, name="slide_thumbnail"),
     path("tiles/<int:pk>/", slides.tile, name="tile"),
     path("tiles/<int:pk>/image/", slides.tile_image, name="tile_image"),
+    path("tiles/<int:pk>/neighbourhood/", slides.tile_neighbourhood, name="tile_neighbourhood"),
+    path("boxes/<int:pk>/crop/", slides.box_crop, name="box_crop"),
     path("batches/<int:pk>/", batches.batch, name="batch"),
     path("batches/<int:pk>/close/", batches.batch_close, name="batch_close"),
     path("batches/<int:pk>/annotate/", editor.batch_annotate, name="batch_annotate"),
     path("batches/<int:pk>/next/", editor.batch_next, name="batch_next"),
+    path("batches/<int:pk>/previous/", editor.batch_previous, name="batch_previous"),
+    path("tasks/<int:pk>/", editor.task, name="task"),
     path("tasks/<int:pk>/draft/", editor.task_draft, name="task_draft"),
     path("tasks/<int:pk>/submit/", editor.task_submit, name="task_submit"),
     path("tasks/<int:pk>/skip/", editor.task_skip, name="task_skip"),
+    path("preferences/", editor.preferences, name="preferences"),
     path("rounds/<int:pk>/", rounds.round_, name="round"),
     path("rounds/<int:pk>/close/", rounds.round_close, name="round_close"),
     path("rounds/<int:pk>/retry/", rounds.round_retry, name="round_retry"),

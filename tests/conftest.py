@@ -6,9 +6,15 @@ from pathlib import Path
 import pytest
 from django.conf import settings as django_settings
 from django.core.cache import cache
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from annotation.services import jobs
 from annotation.slides.smear import draw_smear
+
+# How long an example takes says something about what else the machine does, nothing about the code.
+hypothesis_settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("untimed")
 
 TESTS = Path(__file__).resolve().parent
 REAL_DATA = TESTS.parent / "../shared/data"
@@ -32,8 +38,16 @@ def pytest_report_header() -> str:
     return f"real slides and labels (../shared/data): {found}"
 
 
+def pytest_collection_modifyitems(config, items):
+    """Where processes share the files of tests out (`make test`), the longest come first: those with a browser, the
+    pages' before the editor's, then those that train.
+    """
+    if config.getoption("dist", "no") != "no" or hasattr(config, "workerinput"):
+        items.sort(key=lambda item: ("browser" in item.path.parts, str(item.path)), reverse=True)
+
+
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(tmp_path_factory):
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix, tmp_path_factory):
     """SQLite's test database lies in memory by default, where two threads cannot wait for each other."""
     database = django_settings.DATABASES["default"]
     if database["ENGINE"] == "django.db.backends.sqlite3":

@@ -3,7 +3,7 @@ from annotation.models.batch import Batch, BatchState, Purpose, Task, TaskState
 from annotation.models.event import Event
 from annotation.models.job import Job, JobKind, JobState
 from annotation.models.project import Membership, Project, Role, User
-from annotation.models.slide import Patient, Preparation, Slide, Tile
+from annotation.models.slide import Patient, Preparation, Slide, Tile, Tiling
 from annotation.models.taxonomy import CellClass, Taxonomy
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "TaskState",
     "Taxonomy",
     "Tile",
+    "Tiling",
     "User",
 ]

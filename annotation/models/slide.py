@@ -26,8 +26,17 @@ class Preparation(models.TextChoices):
     UNKNOWN = "", "not stated"
 
 
+class Tiling(models.TextChoices):
+    PAPER = "paper", "15 x 20 grid"
+    EDGE = "edge", "edge to edge"
+    IMAGE = "image", "plain image, one tile"
+
+
 class Slide(models.Model):
-    """One whole-slide image of a patient. Width and height are level-0 px, mpp is um per level-0 px."""
+    """One whole-slide image of a patient, or a plain image. Width and height are level-0 px, mpp is um per level-0 px.
+
+    A plain image seldom says how large its px are: its mpp may be null, which means unknown.
+    """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="slides")
     patient = models.ForeignKey(Patient, on_delete=models.PROTECT, related_name="slides")
@@ -38,11 +47,11 @@ class Slide(models.Model):
     vendor = models.CharField(max_length=40)
     width = models.PositiveIntegerField()
     height = models.PositiveIntegerField()
-    mpp = models.FloatField()
+    mpp = models.FloatField(null=True, blank=True)
     objective_power = models.FloatField(null=True, blank=True)
     site = models.CharField(max_length=60, blank=True)
     preparation = models.CharField(max_length=5, choices=Preparation.choices, blank=True)
-    tiling = models.CharField(max_length=5, choices=[("paper", "15 x 20 grid"), ("edge", "edge to edge")])
+    tiling = models.CharField(max_length=5, choices=Tiling.choices)
     imported_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     imported_at = models.DateTimeField(auto_now_add=True)
 
@@ -51,14 +60,26 @@ class Slide(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["project", "sha256"], name="one_slide_per_content"),
             models.CheckConstraint(condition=models.Q(mpp__gt=0), name="mpp_is_positive"),
+            models.CheckConstraint(
+                condition=models.Q(mpp__isnull=False) | models.Q(tiling=Tiling.IMAGE),
+                name="only_a_plain_image_lacks_mpp",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a plain image, which is its own single tile."""
+        return self.tiling == Tiling.IMAGE
+
 
 class Tile(models.Model):
-    """A 512 x 512 px square at 0.25 um/px of a slide; x and y are level-0 px, extent its side in level-0 px."""
+    """A 512 x 512 px square at 0.25 um/px of a slide, or a plain image of any size.
+
+    x and y are level-0 px, extent its width in level-0 px.
+    """
 
     slide = models.ForeignKey(Slide, on_delete=models.PROTECT, related_name="tiles")
     row = models.PositiveSmallIntegerField()
@@ -82,7 +103,14 @@ class Tile(models.Model):
         constraints = [models.UniqueConstraint(fields=["slide", "x", "y"], name="one_tile_per_place")]
 
     def __str__(self) -> str:
+        if self.slide.is_image:
+            return self.slide.name
         return f"{self.slide.name} row {self.row + 1}, column {self.column + 1}"
+
+    @property
+    def extents(self) -> tuple[float, float]:
+        """Width and height in level-0 px; both are tile px times the same factor."""
+        return self.extent, self.extent * self.height / self.width
 
     @property
     def project(self) -> Project:

@@ -158,9 +158,11 @@ def save_draft(
     effort: Effort,
     lease_until: Any,
 ) -> int:
-    """Keep the reader's work in progress; an older sequence never replaces a newer one. Returns the stored sequence.
+    """Keep the reader's work in progress; an older sequence never replaces a newer one.
 
-    Saving also renews the reader's lease.
+    Returns the stored sequence. Whatever is above the one given says that this state was not stored, because another
+    window of the reader has saved a later one, or (then it is one above) another one of the same number. Saving also
+    renews the reader's lease.
     """
     content = {
         "sequence": sequence,
@@ -176,7 +178,8 @@ def save_draft(
                 Draft.objects.create(task=task, user=user, **content)
         except IntegrityError:  # another state of this reader is there: replace it if it is the older one
             if not mine.filter(sequence__lt=sequence).update(**content):
-                return mine.values_list("sequence", flat=True).get()
+                stored = mine.get()
+                return stored.sequence + (stored.sequence == sequence and stored.boxes != boxes)
     Task.objects.filter(pk=task.pk, reader=user, state=TaskState.LEASED).update(leased_until=lease_until)
     return sequence
 
@@ -282,10 +285,12 @@ def pre_label_uuid(*, author: Author, tile: Tile) -> UUID:
 
 
 def author_of(*, user: User) -> Author:
-    author, _ = Author.objects.get_or_create(
-        user=user, defaults={"kind": AuthorKind.PERSON, "name": user.get_full_name() or user.get_username()}
-    )
+    author, _ = Author.objects.get_or_create(user=user, defaults={"kind": AuthorKind.PERSON, "name": name_of(user)})
     return author
+
+
+def name_of(user: User) -> str:
+    return user.get_full_name() or user.get_username()
 
 
 def _class_keys(project: Project) -> dict[int, int]:
@@ -341,17 +346,31 @@ def change_of(box: BoxInput, origin: Box | None) -> Change:
 
 def boxes_as_json(boxes: Iterable[Box]) -> list[dict[str, Any]]:
     """Boxes in the form that the editor and the API speak."""
-    return [
-        {
-            "id": box.pk,
-            "class": box.cell_class.number,
-            "x": box.x,
-            "y": box.y,
-            "width": box.width,
-            "height": box.height,
-            "score": box.score,
-            "origin": box.origin_id,
-            "change": box.change,
-        }
-        for box in boxes
-    ]
+    return [_box_as_json(box) for box in boxes]
+
+
+def read_boxes_as_json(annotation: Annotation) -> list[dict[str, Any]]:
+    """The boxes of a person's annotation, as the editor shows them again.
+
+    Each is marked as touched; where the class is still that of its pre-label box, with that box's score.
+    """
+    rows = []
+    for box in annotation.boxes.select_related("cell_class", "origin"):
+        origin = box.origin
+        score = origin.score if origin is not None and origin.cell_class_id == box.cell_class_id else None
+        rows.append(_box_as_json(box) | {"touched": True, "score": score})
+    return rows
+
+
+def _box_as_json(box: Box) -> dict[str, Any]:
+    return {
+        "id": box.pk,
+        "class": box.cell_class.number,
+        "x": box.x,
+        "y": box.y,
+        "width": box.width,
+        "height": box.height,
+        "score": box.score,
+        "origin": box.origin_id,
+        "change": box.change,
+    }

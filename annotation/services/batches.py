@@ -7,7 +7,7 @@ from statistics import median
 
 from django.core.cache import cache
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.utils import timezone
 
 from annotation.models import Annotation, AuthorKind, Batch, BatchState, Project, Purpose, Task, TaskState, Tile, User
@@ -120,5 +120,6 @@ def _whole(pk: int) -> Task:
 
 def progress_of(batch: Batch) -> tuple[int, int]:
     """How many of the batch's tasks are done (submitted or skipped), and how many there are."""
-    states = list(batch.tasks.values_list("state", flat=True))
-    return sum(state in (TaskState.SUBMITTED, TaskState.SKIPPED) for state in states), len(states)
+    is_done = Q(state__in=[TaskState.SUBMITTED, TaskState.SKIPPED])
+    counts = batch.tasks.aggregate(done=Count("pk", filter=is_done), total=Count("pk"))
+    return counts["done"], counts["total"]

@@ -1,5 +1,6 @@
 """Projects, taxonomies, members and the locked test set."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from django.db import transaction
@@ -7,11 +8,19 @@ from django.utils import timezone
 
 from annotation.models import CellClass, Membership, Patient, Project, Purpose, Role, Task, Taxonomy, Tile, User
 from annotation.services.events import record
-from annotation.taxonomies import TaxonomySpec, check_taxonomy
+from annotation.taxonomies import TaxonomySpec, check_taxonomy, colour_problem, hotkey_problem
 
 
 class NotAllowed(ValueError):
     """The request is understood, but a rule of the project forbids it; the text says which."""
+
+
+class KeysRefused(ValueError):
+    """Hotkeys or colours that a taxonomy cannot have; `problems` lists (class number, attribute, reason)."""
+
+    def __init__(self, problems: Sequence[tuple[int, str, str]]) -> None:
+        super().__init__("; ".join(f"class {number}: {reason}" for number, _, reason in problems))
+        self.problems = list(problems)
 
 
 @transaction.atomic
@@ -32,6 +41,57 @@ def create_taxonomy(*, spec: TaxonomySpec) -> Taxonomy:
     taxonomy.frozen_at = timezone.now()
     taxonomy.save(update_fields=["frozen_at"])
     return taxonomy
+
+
+@transaction.atomic
+def change_keys(*, taxonomy: Taxonomy, keys: Mapping[int, str], colours: Mapping[int, str], user: User | None) -> int:
+    """Give classes other hotkeys and colours ("#rrggbb"), both by class number; returns how many classes changed.
+
+    Nothing else of a frozen taxonomy changes. Raises KeysRefused that lists every key that is no digit or letter, is
+    the editor's own or would be used twice, and every colour that is none; then nothing is changed.
+    """
+    classes = list(taxonomy.classes.select_for_update())
+    problems = _key_problems(classes, keys) + _colour_problems(colours)
+    if problems:
+        raise KeysRefused(problems)
+    before = {one.pk: (one.hotkey, one.colour) for one in classes}
+    for one in classes:
+        one.hotkey = keys.get(one.number, one.hotkey)
+        one.colour = colours.get(one.number, one.colour).lower()
+    changed = [one for one in classes if before[one.pk] != (one.hotkey, one.colour)]
+    _store_keys(changed)
+    if changed:
+        changes = {one.code: {"before": before[one.pk], "after": (one.hotkey, one.colour)} for one in changed}
+        for project in taxonomy.projects.all():
+            record(project=project, user=user, verb="changed keys", subject=taxonomy, classes=changes)
+    return len(changed)
+
+
+def _store_keys(classes: Sequence[CellClass]) -> None:
+    # The database looks at one row after the other, and two keys may change places: each class first gets a key that
+    # no class ever has (of Unicode's private area).
+    wanted = [one.hotkey for one in classes]
+    for one in classes:
+        one.hotkey = chr(0xE000 + one.number)
+    CellClass.objects.bulk_update(classes, ["hotkey"])
+    for one, key in zip(classes, wanted, strict=True):
+        one.hotkey = key
+    CellClass.objects.bulk_update(classes, ["hotkey", "colour"])
+
+
+def _key_problems(classes: Sequence[CellClass], keys: Mapping[int, str]) -> list[tuple[int, str, str]]:
+    problems = []
+    for number, key in keys.items():
+        same = [one.code for one in classes if one.number != number and keys.get(one.number, one.hotkey) == key]
+        reason = hotkey_problem(key) or (f"Used twice: {key} is also the key of {same[0]}." if same else "")
+        if reason:
+            problems.append((number, "hotkey", reason))
+    return problems
+
+
+def _colour_problems(colours: Mapping[int, str]) -> list[tuple[int, str, str]]:
+    reasons = {number: colour_problem(colour) for number, colour in colours.items()}
+    return [(number, "colour", reason) for number, reason in reasons.items() if reason]
 
 
 @transaction.atomic

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 from uuid import uuid4
@@ -12,19 +12,22 @@ from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
 from django.db import IntegrityError, transaction
 
-from annotation.models import Job, JobKind, Patient, Project, Slide, Tile, User
+from annotation.models import Job, JobKind, Patient, Project, Slide, Tile, Tiling, User
 from annotation.services.events import record
 from annotation.services.jobs import JobError, RunningJob, create_job
 from annotation.services.storage import local_path, sha256_of, store
-from annotation.slides.reader import SLIDE_SUFFIXES, SlideError, SlideReader, check_readable, group_files, tile_extent
+from annotation.slides.image import READABLE_SUFFIXES, ImageReader, open_reader
+from annotation.slides.reader import SlideError, SlideInfo, SlideReader, check_readable, group_files, tile_extent
 from annotation.slides.tiling import find_tiles
 
 ROW_CHUNK = 2000
 
+Report = Callable[[float, str], None]
+
 
 @dataclass(frozen=True)
 class SlideFacts:
-    """What the lead says of a slide; `mpp` only where the file does not say it."""
+    """What the lead says of a slide; `mpp` only where the file does not say it. A plain image is not tiled."""
 
     patient: str
     site: str = ""
@@ -84,9 +87,9 @@ def stage_uploads(
 
 
 def _check_name(name: str, size: int) -> None:
-    if PurePath(name).suffix.lower() not in SLIDE_SUFFIXES:
-        readable = ", ".join(sorted(SLIDE_SUFFIXES))
-        raise SlideError(f"{name}: not a slide format that Marrowloop reads ({readable}).", code="unreadable")
+    if PurePath(name).suffix.lower() not in READABLE_SUFFIXES:
+        readable = ", ".join(sorted(READABLE_SUFFIXES))
+        raise SlideError(f"{name}: not a slide or image format that Marrowloop reads ({readable}).", code="unreadable")
     if size == 0:
         raise SlideError(f"{name}: the file is empty (0 bytes).", code="empty")
 
@@ -131,7 +134,13 @@ def import_staged(running: RunningJob) -> dict[str, object]:
             raise JobError(str(error), code=error.code) from error
         slide = done
     _discard(staged)
-    return {"slide": slide.pk, "message": f"{slide.tiles.count()} tiles"}
+    return {"slide": slide.pk, "message": tile_count(slide)}
+
+
+def tile_count(slide: Slide) -> str:
+    """The number of a slide's tiles, in words."""
+    count = slide.tiles.count()
+    return f"{count} tile{'' if count == 1 else 's'}"
 
 
 def _discard(staged: Sequence[str]) -> None:
@@ -153,9 +162,9 @@ def import_slide(
     name: str,
     facts: SlideFacts,
     user: User | None,
-    on_progress: Callable[[float, str], None] = lambda part, text: None,
+    on_progress: Report = lambda part, text: None,
 ) -> Slide:
-    """Check a slide, cut its tiles and enter both at once; the first path is the one to open.
+    """Check a slide or a plain image, cut its tiles and enter both at once; the first path is the one to open.
 
     Raises SlideError naming the file and the reason; then neither file nor row is left behind.
     """
@@ -163,16 +172,7 @@ def import_slide(
     on_progress(0.02, "reading the file")
     digest = _digest(paths)
     _refuse_known(project, digest, name)
-    with SlideReader(paths[0], name=name, mpp=facts.mpp) as reader:
-        mpp = reader.mpp
-        check_readable(reader)
-        on_progress(0.2, "looking for cells")
-        positions = find_tiles(
-            reader,
-            tiling="edge" if facts.tiling == "edge" else "paper",
-            on_progress=lambda part: on_progress(0.2 + 0.6 * part, "looking for cells"),
-        )
-        info = reader.info
+    found = _examine(paths[0], name, facts, on_progress)
     on_progress(0.85, "storing the slide")
     folder = f"slides/{project.pk}/{digest}"
     files = [store(path, f"{folder}/{index}{path.suffix.lower()}") for index, path in enumerate(paths)]
@@ -185,23 +185,54 @@ def import_slide(
             files=files,
             sha256=digest,
             bytes=sum(path.stat().st_size for path in paths),
-            vendor=info.vendor,
-            width=info.width,
-            height=info.height,
-            mpp=mpp,
-            objective_power=info.objective_power,
+            vendor=found.info.vendor,
+            width=found.info.width,
+            height=found.info.height,
+            mpp=found.info.mpp,
+            objective_power=found.info.objective_power,
             site=facts.site,
             preparation=facts.preparation,
-            tiling=facts.tiling,
+            tiling=found.tiling,
             imported_by=user,
         )
-        extent = tile_extent(mpp)
-        Tile.objects.bulk_create(
-            (Tile(slide=slide, row=one.row, column=one.column, x=one.x, y=one.y, extent=extent) for one in positions),
-            batch_size=ROW_CHUNK,
-        )
-        record(project=project, user=user, verb="imported slide", subject=name, tiles=len(positions), sha256=digest)
+        for tile in found.tiles:
+            tile.slide = slide
+        Tile.objects.bulk_create(found.tiles, batch_size=ROW_CHUNK)
+        record(project=project, user=user, verb="imported slide", subject=name, tiles=len(found.tiles), sha256=digest)
     return slide
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a file holds: its facts, and its tiles, which have no slide yet."""
+
+    info: SlideInfo
+    tiling: str
+    tiles: list[Tile]
+
+
+def _examine(path: Path, name: str, facts: SlideFacts, on_progress: Report) -> _Found:
+    with open_reader(path, name=name, mpp=facts.mpp) as reader:
+        if isinstance(reader, ImageReader):
+            return _Found(reader.info, Tiling.IMAGE, [_whole_image(reader.info)])
+        return _Found(replace(reader.info, mpp=reader.mpp), facts.tiling, _slide_tiles(reader, facts, on_progress))
+
+
+def _whole_image(info: SlideInfo) -> Tile:
+    """The one tile of a plain image: its px are level-0 px. Somebody chose the image, so it is taken blank or not."""
+    return Tile(row=0, column=0, x=0, y=0, extent=info.width, width=info.width, height=info.height)
+
+
+def _slide_tiles(reader: SlideReader, facts: SlideFacts, on_progress: Report) -> list[Tile]:
+    check_readable(reader)
+    on_progress(0.2, "looking for cells")
+    positions = find_tiles(
+        reader,
+        tiling="edge" if facts.tiling == "edge" else "paper",
+        on_progress=lambda part: on_progress(0.2 + 0.6 * part, "looking for cells"),
+    )
+    extent = tile_extent(reader.mpp)
+    return [Tile(row=one.row, column=one.column, x=one.x, y=one.y, extent=extent) for one in positions]
 
 
 def _refuse_known(project: Project, digest: str, name: str) -> None:

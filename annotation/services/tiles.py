@@ -1,6 +1,7 @@
 """Pixels of tiles, read from their slides."""
 
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,32 +9,44 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from annotation.models import Slide, Tile
+from annotation.models import Box, Slide, Tile
 from annotation.services.storage import cache_dir, local_path, write_whole
+from annotation.slides.image import ImageReader
 from annotation.slides.reader import SlideError, SlideReader
 
 # 4:4:4: a granule's colour is the diagnosis, and chroma subsampling blurs it.
 JPEG_QUALITY = 92
+CROP_SIDE = 96  # px
+CROP_MARGIN = 1.25  # of the box's larger side: some of what lies around a cell belongs to its picture
+OUTSIDE_TILE = "#3a3a3a"  # the editor's ground
+NEIGHBOURHOOD_SIDE = 1152  # px, for three extents
 
 
-def open_slide(slide: Slide) -> SlideReader:
-    """A reader of the slide's file. Raises SlideError when the file is gone or can no longer be read."""
+def open_slide(slide: Slide) -> SlideReader | ImageReader:
+    """A reader of the slide's file. Raises SlideError when the file is gone or can no longer be read.
+
+    Which one was settled at import by what the file is; it is not asked again.
+    """
     try:
         paths = [local_path(name) for name in slide.files]
     except FileNotFoundError as error:
         raise SlideError(f"{slide.name}: the slide's file is missing from storage.", code="missing") from error
-    return SlideReader(paths[0], name=slide.name, mpp=slide.mpp)
+    reader = ImageReader if slide.is_image else SlideReader
+    return reader(paths[0], name=slide.name, mpp=slide.mpp)
 
 
 def read_tiles(tiles: Iterable[Tile]) -> Iterator[tuple[Tile, np.ndarray]]:
     """Each tile with its pixels, uint8 (height, width, 3) RGB; a slide stays open for as long as its tiles follow."""
     with ExitStack() as stack:
-        reader, opened = None, None
+        reader: SlideReader | ImageReader | None = None
+        opened = None
         for tile in tiles:
             if reader is None or opened != tile.slide_id:
                 stack.close()
-                reader, opened = stack.enter_context(open_slide(tile.slide)), tile.slide_id
-            yield tile, reader.read_tile(tile.x, tile.y, size=tile.width)
+                reader, opened = open_slide(tile.slide), tile.slide_id
+                stack.callback(reader.close)
+            across, down = tile.extents
+            yield tile, reader.read_area(tile.x, tile.y, across, down, columns=tile.width, rows=tile.height)
 
 
 def read_tile(tile: Tile) -> np.ndarray:
@@ -67,3 +80,53 @@ def _cached(path: Path, draw: Callable[[], bytes]) -> bytes:
     if not path.exists():
         write_whole(path, draw())
     return path.read_bytes()
+
+
+def crop_jpeg(box: Box) -> bytes:
+    """The square around a box, 96 x 96 px, cut from its tile and kept in the cache folder. Raises SlideError."""
+    tile = box.annotation.tile
+    path = cache_dir() / "crops" / str(tile.slide_id) / str(tile.pk) / f"{box.pk}.jpg"
+    return _cached(path, lambda: encode_jpeg(crop_around(read_tile(tile), box)))
+
+
+def crop_around(pixels: np.ndarray, box: Box) -> np.ndarray:
+    """The square around the box's centre of 1.25 x its larger side, uint8 (96, 96, 3); grey outside the tile.
+
+    `pixels` are the tile's, uint8 (height, width, 3); the square is resampled (bicubic) from whole px.
+    """
+    side = CROP_MARGIN * max(box.width, box.height)
+    left, top = box.x + (box.width - side) / 2, box.y + (box.height - side) / 2
+    first_x, first_y = math.floor(left), math.floor(top)
+    whole = math.ceil(side) + 1
+    square = Image.new("RGB", (whole, whole), OUTSIDE_TILE)
+    square.paste(Image.fromarray(pixels), (-first_x, -first_y))
+    part = (left - first_x, top - first_y, left - first_x + side, top - first_y + side)
+    return np.asarray(square.resize((CROP_SIDE, CROP_SIDE), Image.Resampling.BICUBIC, box=part))
+
+
+def is_whole_slide(tile: Tile) -> bool:
+    """Whether the tile shows all that its slide has, as a plain image's tile does: nothing lies around it."""
+    across, down = tile.extents
+    return tile.x == 0 and tile.y == 0 and across >= tile.slide.width and down >= tile.slide.height
+
+
+def neighbourhood_jpeg(tile: Tile) -> bytes:
+    """The 3 x 3 extents around the tile, 1152 x 1152 px with the tile as the centre third; white outside the slide.
+
+    Kept in the cache folder. Raises SlideError.
+    """
+
+    def draw() -> bytes:
+        extent = tile.extent
+        with open_slide(tile.slide) as reader:
+            pixels = reader.read_area(
+                tile.x - extent,
+                tile.y - extent,
+                3 * extent,
+                3 * extent,
+                columns=NEIGHBOURHOOD_SIDE,
+                rows=NEIGHBOURHOOD_SIDE,
+            )
+        return encode_jpeg(pixels)
+
+    return _cached(cache_dir() / "neighbourhoods" / str(tile.slide_id) / f"{tile.pk}.jpg", draw)

@@ -9,7 +9,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 import numpy as np
 
-from annotation.geometry import boxes_of_tile
+from annotation.geometry import Sides, boxes_of_tile, sides
 from annotation.models import Project, Slide, Tile, User
 from annotation.services.annotations import MIN_SIDE, BoxInput, import_annotation
 
@@ -32,21 +32,22 @@ class Truth:
     zones: tuple[str, ...]
     row_shift: tuple[int, ...]
 
-    def is_countable(self, x: float, y: float, extent: float) -> bool:
-        """Whether every cell of this square carries its box: some of it is monolayer, none of it thick or debris."""
+    def is_countable(self, x: float, y: float, extent: Sides) -> bool:
+        """Whether every cell of this place carries its box: some of it is monolayer, none of it thick or debris."""
         seen = self.zones_of(x, y, extent)
         return COUNTABLE in seen and not seen & UNREADABLE
 
-    def has_nothing_to_count(self, x: float, y: float, extent: float) -> bool:
-        """Whether an expert would confirm this square without a box: none of it is monolayer."""
+    def has_nothing_to_count(self, x: float, y: float, extent: Sides) -> bool:
+        """Whether an expert would confirm this place without a box: none of it is monolayer."""
         return COUNTABLE not in self.zones_of(x, y, extent)
 
-    def zones_of(self, x: float, y: float, extent: float) -> set[str]:
-        """The zones that a square in level-0 px touches."""
+    def zones_of(self, x: float, y: float, extent: Sides) -> set[str]:
+        """The zones that a rectangle in level-0 px touches."""
         seen: set[str] = set()
-        for row in range(max(0, int(y // self.field)), min(len(self.zones), math.ceil((y + extent) / self.field))):
+        across, down = sides(extent)
+        for row in range(max(0, int(y // self.field)), min(len(self.zones), math.ceil((y + down) / self.field))):
             start = x - self.row_shift[row]
-            first, last = max(0, int(start // self.field)), math.ceil((start + extent) / self.field)
+            first, last = max(0, int(start // self.field)), math.ceil((start + across) / self.field)
             seen.update(self.zones[row][first : max(first, last)])
         return seen
 
@@ -87,7 +88,7 @@ def check_classes(truth: Truth, project: Project, source: str) -> None:
 def countable_tiles(truth: Truth, slide: Slide) -> list[Tile]:
     """The slide's tiles whose cells all carry their boxes, and that have no truth yet."""
     tiles = slide.tiles.filter(truth=None).select_related("slide__project__taxonomy")
-    return [tile for tile in tiles if truth.is_countable(tile.x, tile.y, tile.extent)]
+    return [tile for tile in tiles if truth.is_countable(tile.x, tile.y, tile.extents)]
 
 
 def enter_truth(
@@ -119,7 +120,7 @@ def enter_truth(
 
 
 def _boxes_on(truth: Truth, tile: Tile, numbers: dict[str, int]) -> list[BoxInput]:
-    indices, boxes = boxes_of_tile(truth.boxes, tile.x, tile.y, tile.extent, tile.width)
+    indices, boxes = boxes_of_tile(truth.boxes, tile.x, tile.y, tile.extents, (tile.width, tile.height))
     return [
         BoxInput(numbers[truth.class_names[index]], x, y, width, height)
         for index, (x, y, width, height) in zip(indices, boxes.tolist(), strict=True)

@@ -42,8 +42,8 @@ Pixels = NDArray[np.uint8]
 class SlideError(ValueError):
     """A slide that cannot be used. Its text is for the user and names the file and the reason.
 
-    `code` is one of: missing, empty, unreadable, truncated, incomplete, mpp-missing, mpp-implausible, mpp-unequal,
-    too-small, no-tissue.
+    `code` is one of: missing, empty, unreadable, ordinary-tiff, truncated, incomplete, mpp-missing, mpp-implausible,
+    mpp-unequal, too-small, too-large, several-pictures, no-tissue.
     """
 
     # `code` has a default because a pickled exception is rebuilt from its message alone; its attributes are put back
@@ -91,10 +91,7 @@ class SlideReader:
     def __init__(self, path: Path, *, name: str | None = None, mpp: float | None = None) -> None:
         self.path = path
         self.name = name or path.name
-        if mpp is not None and not _plausible(mpp):
-            raise SlideError(
-                f"{self.name}: {mpp:g} µm per px is not a resolution of a slide scanner.", code="mpp-implausible"
-            )
+        check_mpp(mpp, self.name)
         self._given_mpp = mpp
         self._slide = _open(path, self.name)
         self.info = self._read_info()
@@ -248,9 +245,32 @@ def check_readable(reader: SlideReader) -> None:
     every format a square at the corners and the centre of each level is decoded. Damage inside a file of full
     length is found only where it is sampled. Raises SlideError.
     """
-    if _ends_early(reader.path):
-        raise _truncated(reader.name)
+    if ends_early(reader.path):
+        raise truncated(reader.name)
     reader.read_samples()
+
+
+def check_mpp(mpp: float | None, name: str) -> None:
+    """Raises SlideError for a stated pixel size that no slide scanner has."""
+    if mpp is not None and not _plausible(mpp):
+        raise SlideError(f"{name}: {mpp:g} µm per px is not a resolution of a slide scanner.", code="mpp-implausible")
+
+
+def check_file(path: Path, name: str) -> None:
+    """Raises SlideError unless there is a file with something in it that can be read."""
+    if not path.is_file():
+        raise SlideError(f"{name} is not there, or is not a file.", code="missing")
+    if path.stat().st_size == 0:
+        raise SlideError(f"{name} is empty (0 bytes): copy it again.", code="empty")
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise SlideError(f"{name} cannot be read: {error.strerror}.", code="unreadable") from error
+
+
+def truncated(name: str) -> SlideError:
+    return SlideError(f"{name} ends early: the file was cut short. Copy it again.", code="truncated")
 
 
 def group_files(paths: Sequence[Path]) -> list[list[Path]]:
@@ -296,15 +316,7 @@ def _span(start: float, length: float, outputs: int, level_length: int) -> tuple
 
 
 def _open(path: Path, name: str) -> openslide.OpenSlide:
-    if not path.is_file():
-        raise SlideError(f"{name} is not there, or is not a file.", code="missing")
-    if path.stat().st_size == 0:
-        raise SlideError(f"{name} is empty (0 bytes): copy it again.", code="empty")
-    try:
-        with path.open("rb") as file:
-            file.read(1)
-    except OSError as error:
-        raise SlideError(f"{name} cannot be read: {error.strerror}.", code="unreadable") from error
+    check_file(path, name)
     try:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideError as error:
@@ -314,30 +326,27 @@ def _open(path: Path, name: str) -> openslide.OpenSlide:
 def _refuse(path: Path, name: str, error: openslide.OpenSlideError) -> NoReturn:
     """Say in the user's words why OpenSlide did not open the file."""
     reason = _reason(error, path, name)
-    if _ends_early(path) or "end of filehandle" in reason:
-        raise _truncated(name) from error
+    if ends_early(path) or "end of filehandle" in reason:
+        raise truncated(name) from error
     if "No pyramid levels" in reason:
         raise SlideError(
             f"{name} holds no scan by itself: choose all files of its DICOM series together.", code="incomplete"
         ) from error
     if not isinstance(error, openslide.OpenSlideUnsupportedFormatError):
         raise SlideError(f"{name} cannot be read as a slide: {reason}.", code="unreadable") from error
+    code = "unreadable"
     if path.suffix.lower() == ".dcm":
         kind = "not a DICOM whole-slide image (it may come from another kind of examination)"
     elif _tiff_header(path):
-        kind = "an ordinary TIFF picture, not a tiled whole-slide image"
+        kind, code = "an ordinary TIFF picture, not a tiled whole-slide image", "ordinary-tiff"
     else:
         kind = "not a whole-slide image in a format that OpenSlide reads"
-    raise SlideError(f"{name} is {kind}.", code="unreadable") from error
+    raise SlideError(f"{name} is {kind}.", code=code) from error
 
 
 def _reason(error: Exception, path: Path, name: str) -> str:
     # OpenSlide names files by their place in storage, which is nothing to a user.
     return str(error).replace(str(path), name).replace(f"{path.parent}/", "").rstrip(".")
-
-
-def _truncated(name: str) -> SlideError:
-    return SlideError(f"{name} ends early: the file was cut short. Copy it again.", code="truncated")
 
 
 # What follows walks the directories of a TIFF file (TIFF 6.0 specification, section 2; BigTIFF design of libtiff)
@@ -379,7 +388,7 @@ def _tiff_header(path: Path) -> _TiffHeader | None:
     return _TiffHeader(order, False, struct.unpack(f"{order}I", head[4:8])[0]) if version == 42 else None
 
 
-def _ends_early(path: Path) -> bool:
+def ends_early(path: Path) -> bool:
     """Whether a TIFF file is shorter than its directories say. False for other files."""
     header, length = _tiff_header(path), path.stat().st_size
     # Only Hamamatsu writes classic TIFF beyond 4 GiB, with offsets in a form of its own: left to the samples.

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from annotation.access import get_for
 from annotation.models import Batch, Role, Task, TaskState
-from annotation.selectors import task_as_json
+from annotation.selectors import holder_of, last_done, task_as_json, whole_tasks
 from annotation.services.annotations import (
     BatchClosed,
     InvalidBoxes,
@@ -26,11 +26,13 @@ from annotation.services.annotations import (
     submit,
 )
 from annotation.services.batches import claim_next, lease_length, progress_of
+from annotation.services.preferences import InvalidPreference, change_editor_preferences, editor_preferences
+from annotation.services.tiles import is_whole_slide
 from annotation.views.batches import batch_for
-from annotation.views.request import NotJSON, SignedIn, json_body
+from annotation.views.request import NotJSON, SignedIn, from_own_page, json_body
 
 MAX_DRAFT_BOXES = 5000
-MAX_HELD = 100  # a browser holds two or three
+MAX_HELD = 1000  # a browser holds two or three; what a reader has gone back over may be many
 MAX_SEQUENCE = MAX_KEY = 2**63 - 1
 MAX_REVISION = 2**31 - 1
 
@@ -39,7 +41,13 @@ def _task_json(request: SignedIn, task: Task | None) -> dict[str, Any] | None:
     if task is None:
         return None
     urls = {name: reverse(f"task_{name}", args=[task.pk]) for name in ("draft", "submit", "skip")}
-    return task_as_json(task, request.user, urls, reverse("tile_image", args=[task.tile_id]))
+    alone = is_whole_slide(task.tile)
+    pictures = {
+        "image": reverse("tile_image", args=[task.tile_id]),
+        "slide_image": reverse("slide_thumbnail", args=[task.tile.slide_id]),
+        "neighbourhood": None if alone else reverse("tile_neighbourhood", args=[task.tile_id]),
+    }
+    return task_as_json(task, request.user, urls, pictures)
 
 
 def _batch_json(batch: Batch) -> dict[str, Any]:
@@ -60,13 +68,20 @@ def batch_annotate(request: SignedIn, pk: int) -> HttpResponse:
             "colour": one.colour,
             "hotkey": one.hotkey,
             "lineage": one.lineage,
+            "examples": reverse("class_examples", args=[batch.project_id, one.number]),
         }
         for one in batch.project.taxonomy.classes.all()
     ]
     data = {
         "batch": _batch_json(batch),
         "classes": classes,
-        "urls": {"next": reverse("batch_next", args=[pk])},
+        "urls": {
+            "next": reverse("batch_next", args=[pk]),
+            "previous": reverse("batch_previous", args=[pk]),
+            "task": reverse("task", args=[0]),  # the editor puts a task's number in
+            "preferences": reverse("preferences"),
+        },
+        "preferences": editor_preferences(request.user),
         "reader": request.user.get_username(),
         "task": _task_json(request, task),
     }
@@ -74,6 +89,7 @@ def batch_annotate(request: SignedIn, pk: int) -> HttpResponse:
 
 
 @require_POST
+@from_own_page
 def batch_next(request: SignedIn, pk: int) -> JsonResponse:
     """Lease one more task: `{"except": [tasks that the browser holds]}` -> `{"task", "batch"}`."""
     batch = batch_for(request, pk, Role.ANNOTATOR)
@@ -82,6 +98,18 @@ def batch_next(request: SignedIn, pk: int) -> JsonResponse:
     except NotJSON as error:
         return JsonResponse({"error": str(error)}, status=400)
     return _next(request, batch, body)
+
+
+@require_POST
+@from_own_page
+def batch_previous(request: SignedIn, pk: int) -> JsonResponse:
+    """Go back: `{"except": [tasks seen]}` -> `{"task"}`, the last other one that the reader did. Nothing is leased."""
+    batch = batch_for(request, pk, Role.ANNOTATOR)
+    try:
+        body = json_body(request)
+    except NotJSON as error:
+        return JsonResponse({"error": str(error)}, status=400)
+    return JsonResponse({"task": _task_json(request, last_done(batch, request.user, _held(body)))})
 
 
 def _held(body: dict[str, Any]) -> list[int]:
@@ -108,15 +136,22 @@ def _next(request: SignedIn, batch: Batch, body: dict[str, Any]) -> JsonResponse
 
 
 def _task_for(request: SignedIn, pk: int) -> Task:
-    tasks = Task.objects.select_related("batch__project__taxonomy", "tile__slide__patient", "pre_label")
-    return get_for(request.user, tasks, pk, Role.ANNOTATOR)
+    return get_for(request.user, whole_tasks(), pk, Role.ANNOTATOR)
+
+
+@require_GET
+def task(request: SignedIn, pk: int) -> JsonResponse:
+    """One task as it now stands: `{"task"}`. Nothing is leased."""
+    return JsonResponse({"task": _task_json(request, _task_for(request, pk))})
 
 
 @require_POST
+@from_own_page
 def task_draft(request: SignedIn, pk: int) -> JsonResponse:
-    """Keep work in progress: `{"sequence", "revision", "boxes", "effort"}` -> `{"saved": sequence}`.
+    """Keep work in progress: `{"sequence", "revision", "boxes", "effort"}` -> `{"saved": sequence, "held_by"}`.
 
-    A draft is stored as it is; only a submission is checked box by box.
+    A draft is stored as it is; only a submission is checked box by box. `held_by` is the name of another reader who
+    has leased or submitted the task, or null.
     """
     task = _task_for(request, pk)
     try:
@@ -126,6 +161,8 @@ def task_draft(request: SignedIn, pk: int) -> JsonResponse:
             raise NotJSON("A draft needs a sequence and a revision, both whole numbers from 0.")
         if not isinstance(boxes, list) or len(boxes) > MAX_DRAFT_BOXES:
             raise NotJSON(f"A draft needs a list of at most {MAX_DRAFT_BOXES} boxes.")
+        if not all(isinstance(box, dict) for box in boxes):
+            raise NotJSON("A draft's boxes must be objects.")
         if not _is_plain(boxes):
             raise NotJSON("A draft's numbers must be finite.")
     except NotJSON as error:
@@ -141,10 +178,11 @@ def task_draft(request: SignedIn, pk: int) -> JsonResponse:
         effort=parse_effort(body.get("effort")),
         lease_until=timezone.now() + lease_length(project=task.batch.project),
     )
-    return JsonResponse({"saved": saved})
+    return JsonResponse({"saved": saved, "held_by": holder_of(task, besides=request.user)})
 
 
 @require_POST
+@from_own_page
 def task_submit(request: SignedIn, pk: int) -> JsonResponse:
     """Submit: `{"uuid", "revision", "boxes", "effort", "want_next"}` -> `{"annotation", "revision", "batch", "next"}`.
 
@@ -198,8 +236,9 @@ def _conflict(task: Task) -> JsonResponse:
 
 
 @require_POST
+@from_own_page
 def task_skip(request: SignedIn, pk: int) -> JsonResponse:
-    """Put a tile aside: `{"reason", "except"}` -> the answer of `batch_next`."""
+    """Put a tile aside: `{"reason", "want_next", "except"}` -> `{"batch"}`, with `want_next` also "task", leased."""
     task = _task_for(request, pk)
     try:
         body = json_body(request)
@@ -212,4 +251,19 @@ def task_skip(request: SignedIn, pk: int) -> JsonResponse:
         task.refresh_from_db()
         if task.state == TaskState.SUBMITTED:
             return _conflict(task)
-    return _next(request, task.batch, body)
+    if body.get("want_next"):
+        return _next(request, task.batch, body)
+    return JsonResponse({"batch": _batch_json(task.batch)})
+
+
+@require_POST
+@from_own_page
+def preferences(request: SignedIn) -> HttpResponse:
+    """Keep the editor's display settings, any of them: `{"gamma": 1.2}` -> 204. 400 names the one that is wrong."""
+    try:
+        change_editor_preferences(user=request.user, changes=json_body(request))
+    except InvalidPreference as error:
+        return JsonResponse({"error": str(error), "field": error.field}, status=400)
+    except NotJSON as error:
+        return JsonResponse({"error": str(error)}, status=400)
+    return HttpResponse(status=204)

@@ -1,9 +1,12 @@
 """The request as our views get it: signed in, and marked when htmx sent it."""
 
 import json
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
+from urllib.parse import unquote
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django_htmx.middleware import HtmxDetails
 
 from annotation.access import require_role
@@ -39,3 +42,20 @@ def json_body(request: HttpRequest) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise NotJSON("The request is not a JSON object.")
     return body
+
+
+def from_own_page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Take no work from a page that somebody else had opened: 401 where `X-Reader` names another than who is signed in.
+
+    On a shared computer the next reader signs in while the last one's page is still open, with work that waits to be
+    sent: it must never be stored in the name of another.
+    """
+
+    @wraps(view)
+    def checked(request: SignedIn, *args: Any, **kwargs: Any) -> HttpResponse:
+        reader = unquote(request.headers.get("X-Reader", ""))
+        if reader and reader != request.user.get_username():
+            return JsonResponse({"error": f"This page is {reader}'s, who is no longer signed in."}, status=401)
+        return view(request, *args, **kwargs)
+
+    return checked

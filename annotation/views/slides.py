@@ -1,40 +1,53 @@
 """Slides, patients and tiles."""
 
 from collections import Counter
+from collections.abc import Callable
 
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.cache import get_conditional_response, patch_cache_control
 from django.views.decorators.cache import cache_control
-from django.views.decorators.http import condition, require_GET, require_POST
+from django.views.decorators.http import require_GET, require_POST
 
 from annotation.access import get_for, get_project_for
 from annotation.forms import SlidesForm
-from annotation.models import JobKind, JobState, Patient, Project, Role, Slide, Tile
+from annotation.models import Box, JobKind, JobState, Patient, Project, Role, Slide, Tile
 from annotation.selectors import TILE_STATES, slides_of, tile_states
 from annotation.services.jobs import active_jobs
 from annotation.services.projects import NotAllowed, set_locked
 from annotation.services.slides import SlideFacts, stage_uploads
-from annotation.services.tiles import slide_jpeg, tile_jpeg
+from annotation.services.tiles import crop_jpeg, is_whole_slide, neighbourhood_jpeg, slide_jpeg, tile_jpeg
 from annotation.slides.reader import SlideError
 from annotation.views.request import SignedIn, page_of
 
 THUMBNAIL_SIDE = 256
 OVERVIEW_SIDE = 2048
 FAILED_SHOWN = 10
+JOBS_SHOWN = 10  # each asks for itself every 2 s
+SLIDES_PER_PAGE = 50
 
 
 def _slides_page(request: SignedIn, project: Project, form: SlidesForm, status: int = 200) -> HttpResponse:
     imports = project.jobs.filter(kind=JobKind.IMPORT_SLIDE).order_by("pk")
-    context = page_of(request, project, "slides") | {
-        "form": form,
-        "jobs": active_jobs(project).filter(kind__in=[JobKind.IMPORT_SLIDE, JobKind.DEMO]).order_by("pk"),
-        "failed_jobs": imports.filter(state=JobState.FAILED).order_by("-pk")[:FAILED_SHOWN],
-        "slides": slides_of(project),
-        "can_lock": not project.batches.exists(),
-    }
-    template = "annotation/slide_list.html" if request.htmx else "annotation/slides.html"
+    active = active_jobs(project).filter(kind__in=[JobKind.IMPORT_SLIDE, JobKind.DEMO])
+    context = (
+        page_of(request, project, "slides")
+        | {
+            "form": form,
+            "jobs": active.order_by("-state", "pk")[:JOBS_SHOWN],  # the running one first
+            "jobs_waiting": max(0, active.count() - JOBS_SHOWN),
+            "failed_jobs": imports.filter(state=JobState.FAILED).order_by("-pk")[:FAILED_SHOWN],
+            "slides": Paginator(slides_of(project), SLIDES_PER_PAGE).get_page(request.GET.get("page")),
+            "can_lock": not project.batches.exists(),
+        }
+    )
+    template = "annotation/slides.html"
+    if request.htmx:
+        template = "annotation/slide_imports.html" if "imports" in request.GET else "annotation/slide_list.html"
     return render(request, template, context, status=status)
 
 
@@ -74,7 +87,8 @@ def patient_lock(request: SignedIn, pk: int) -> HttpResponse:
         set_locked(patient=patient, locked=request.POST.get("locked") == "1", user=request.user)
     except NotAllowed as error:
         messages.error(request, str(error))
-    return redirect("project_slides", patient.project_id)
+    page, url = request.POST.get("page", ""), reverse("project_slides", args=[patient.project_id])
+    return redirect(f"{url}?page={page}" if page.isdecimal() else url)
 
 
 @require_GET
@@ -87,7 +101,8 @@ def slide(request: SignedIn, pk: int) -> HttpResponse:
             "tile": tile,
             "x": tile.x,
             "y": tile.y,
-            "size": round(tile.extent),
+            "width": round(tile.extents[0]),
+            "height": round(tile.extents[1]),
             "state": state,
             "label": TILE_STATES[state],
             "url": reverse("tile", args=[tile.pk]),
@@ -147,21 +162,41 @@ def tile(request: SignedIn, pk: int) -> HttpResponse:
     return render(request, "annotation/tile.html", context)
 
 
-def _tile_etag(request: HttpRequest, pk: int) -> str:
-    # A tile's pixels never change; the pair of slide and place is unique, and so is the key.
-    return f'"tile-{pk}"'
+@require_GET
+def tile_image(request: SignedIn, pk: int) -> HttpResponseBase:
+    found = get_for(request.user, Tile.objects.select_related("slide__project"), pk, Role.ANNOTATOR)
+    return _unchanging(request, f'"tile-{pk}"', lambda: tile_jpeg(found))
 
 
 @require_GET
-@cache_control(private=True, max_age=604800, immutable=True)
-def tile_image(request: SignedIn, pk: int) -> HttpResponse:
-    found = get_for(request.user, Tile.objects.select_related("slide__project"), pk, Role.ANNOTATOR)
-    return _tile_jpeg(request, pk, tile=found)
+def tile_neighbourhood(request: SignedIn, pk: int) -> HttpResponseBase:
+    tiles = Tile.objects.select_related("slide__project")
+    found = get_for(request.user, tiles, pk, Role.ANNOTATOR)
+    if is_whole_slide(found):
+        return _no_picture("This tile is the whole picture: nothing lies around it.")
+    return _unchanging(request, f'"neighbourhood-{pk}"', lambda: neighbourhood_jpeg(found))
 
 
-@condition(etag_func=lambda request, pk, tile: _tile_etag(request, pk))
-def _tile_jpeg(request: HttpRequest, pk: int, tile: Tile) -> HttpResponse:
+@require_GET
+def box_crop(request: SignedIn, pk: int) -> HttpResponseBase:
+    boxes = Box.objects.select_related("annotation__tile__slide__project")
+    found = get_for(request.user, boxes, pk, Role.ANNOTATOR, project=lambda box: box.annotation.tile.project)
+    return _unchanging(request, f'"box-{pk}"', lambda: crop_jpeg(found))
+
+
+def _unchanging(request: HttpRequest, etag: str, draw: Callable[[], bytes]) -> HttpResponseBase:
+    """A picture that never changes, for the browser to keep; only that it cannot be drawn may change."""
+    known = get_conditional_response(request, etag=etag)
+    if known is not None:
+        return known
     try:
-        return _jpeg(tile_jpeg(tile))
+        response = _jpeg(draw())
     except SlideError as error:
-        return HttpResponse(str(error), status=404, content_type="text/plain; charset=utf-8")
+        return _no_picture(str(error))
+    response["ETag"] = etag
+    patch_cache_control(response, private=True, max_age=604800, immutable=True)
+    return response
+
+
+def _no_picture(reason: str) -> HttpResponse:
+    return HttpResponse(reason, status=404, content_type="text/plain; charset=utf-8")

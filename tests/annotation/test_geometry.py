@@ -96,6 +96,13 @@ def test_boxes_of_a_tile_are_in_tile_px_and_clipped():
     assert found.tolist() == [[200, 100, 40, 60], [0, 0, 60, 40], [400, 440, 112, 72]]
 
 
+def test_boxes_of_an_oblong_tile_are_judged_and_clipped_by_its_own_sides():
+    level0 = [[300, 10, 40, 20], [90, 290, 40, 20], [10, 180, 40, 60], [390, 90, 40, 20]]
+    indices, found = boxes_of_tile(level0, 0, 0, (400, 220), (200, 110))
+    assert indices.tolist() == [0, 2]
+    assert found.tolist() == [[150, 5, 20, 10], [5, 90, 20, 20]]
+
+
 def test_a_tile_without_boxes_gives_empty_arrays():
     indices, found = boxes_of_tile([], 0, 0, 512, 512)
     assert indices.shape == (0,)

@@ -148,6 +148,10 @@ def one_slide_per_content():
     Slide.objects.filter(pk=factories.make_slide(slide.project).pk).update(sha256=slide.sha256)
 
 
+def only_a_plain_image_lacks_mpp():
+    factories.make_slide(factories.make_project(), mpp=None)
+
+
 def mpp_is_positive():
     factories.make_slide(factories.make_project(), mpp=0)
 
@@ -267,6 +271,7 @@ VIOLATIONS = [
     one_patient_per_code,
     one_slide_per_content,
     mpp_is_positive,
+    only_a_plain_image_lacks_mpp,
     one_tile_per_place,
     one_taxonomy_per_version,
     one_class_per_number,

@@ -40,6 +40,8 @@ def take(site: Site, folder: Path) -> None:
             page.locator(READY).wait_for(state="attached")
             for _ in range(3):
                 page.keyboard.press("Tab")
+            page.locator("#atlas img").last.wait_for()
+            page.wait_for_load_state("networkidle")
             page.screenshot(path=folder / ("screenshot.png" if name == "1440" else f"editor-{name}.png"))
         browser.close()
 

@@ -1,28 +1,31 @@
 """A whole Marrowloop for a test: its own data, database, broker, web server and worker, all of them real processes."""
 
-import json
 import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import psycopg
 import redis
 from psycopg import sql
+
+from tests.browser.inside import Inside
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "long-enough-for-a-test"
 START_SECONDS = 120
 STOP_SECONDS = 40
-MANAGE_SECONDS = 300
 OURS = ("MARROWLOOP_", "DATABASE_URL", "CELERY_BROKER_URL")
 
 
@@ -52,6 +55,7 @@ class Site:
         if self._postgres:
             self.environment["DATABASE_URL"] = _with_path(self._postgres, f"/{self._database}")
         self._serve: subprocess.Popen[bytes] | None = None
+        self._inside = Inside(ROOT, self.environment, self.log)
 
     def start(self) -> None:
         """Make the database, and serve until `stop`; returns when the first page can be asked for."""
@@ -59,6 +63,10 @@ class Site:
             self._recreate_database()
         self.manage("migrate", "--verbosity", "0")
         self.manage("collectstatic", "--noinput", "--verbosity", "0")
+        self.serve()
+
+    def serve(self) -> None:
+        """Serve what is there; returns when the first page can be asked for."""
         with self.log.open("ab") as log:
             self._serve = subprocess.Popen(
                 [sys.executable, "manage.py", "serve", "--port", str(self.port)],
@@ -77,6 +85,7 @@ class Site:
     def stop(self) -> list[str]:
         """Ctrl-C; returns what was still running afterwards (and is ended now), which should be nothing."""
         left: list[str] = []
+        self._inside.close()
         if self._serve is not None:
             self._serve.send_signal(signal.SIGINT)
             try:
@@ -104,23 +113,47 @@ class Site:
             process.kill()
         psutil.wait_procs(workers, timeout=STOP_SECONDS)
 
+    def kill_web(self) -> None:
+        """End the web server with kill -9, its requests half done; `serve` starts the site again."""
+        assert self._serve is not None
+        servers = [process for process in self.processes() if "gunicorn" in process.cmdline()]
+        assert servers, "no web server runs"
+        for process in sorted(servers, key=lambda one: one.pid):  # the master first: it would start new workers
+            process.kill()
+        psutil.wait_procs(servers, timeout=STOP_SECONDS)
+        self._serve.wait(STOP_SECONDS)
+
+    @contextmanager
+    def writes_held(self) -> Iterator[None]:
+        """Within this block every write of the site waits for the database, and every read is answered."""
+        if self._postgres:
+            with psycopg.connect(self.environment["DATABASE_URL"]) as connection:
+                for table in ("annotation_task", "annotation_draft"):
+                    connection.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(sql.Identifier(table)))
+                yield
+                connection.rollback()
+        else:
+            file = Path(self.environment["MARROWLOOP_DATA"]) / "marrowloop.sqlite3"
+            with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                yield
+
     def manage(self, *arguments: str) -> str:
-        """Run `manage.py` and return what it printed; a failure shows what it complained of."""
-        done = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=MANAGE_SECONDS,
+        """Run a command of `manage.py` inside the application and return what it printed."""
+        printed: str = self.read(
+            f"""
+from io import StringIO
+from django.core.management import call_command
+said = StringIO()
+call_command(*{arguments!r}, stdout=said)
+answer = said.getvalue()
+"""
         )
-        assert done.returncode == 0, f"manage.py {arguments[0]}:\n{done.stdout}{done.stderr}"
-        return done.stdout
+        return printed
 
     def read(self, code: str) -> Any:
         """Run Python inside the application; the code sets `answer`, which comes back through JSON."""
-        printed = self.manage("shell", "--verbosity", "0", "-c", f"import json\n{code}\nprint(json.dumps(answer))")
-        return json.loads(printed.splitlines()[-1])
+        return self._inside.ask(code)
 
     def make_user(self, name: str, *, staff: bool = False) -> None:
         self.read(f"answer = User.objects.create_user({name!r}, password={PASSWORD!r}, is_staff={staff}).pk")
@@ -138,7 +171,7 @@ class Site:
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
-            return process.environ().get("MARROWLOOP_DATA") == self.environment["MARROWLOOP_DATA"]
+            return bool(process.environ().get("MARROWLOOP_DATA") == self.environment["MARROWLOOP_DATA"])
         except psutil.Error:  # another user's, or just gone
             return False
 
@@ -163,10 +196,11 @@ def _postgres_of(environment: "os._Environ[str]") -> str:
 
 
 def _own_broker(address: str) -> str:
-    """The given broker; of Redis the next database, emptied, so that no other worker takes this site's jobs."""
+    """The given broker; of Redis a database of this process's own, emptied, so that no other worker takes its jobs."""
     if not address.startswith("redis"):
         return address
-    number = int(urlsplit(address).path.strip("/") or 0) + 1
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    number = int(urlsplit(address).path.strip("/") or 0) + 1 + process
     own = _with_path(address, f"/{number}")
     redis.Redis.from_url(own).flushdb()
     return own

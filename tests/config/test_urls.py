@@ -7,7 +7,7 @@ from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 
-from annotation.models import Author, Batch, Job, JobState, Membership, Patient, Role, Slide, Task, Tile, User
+from annotation.models import Author, Batch, Box, Job, JobState, Membership, Patient, Role, Slide, Task, Tile, User
 from inference.models import ModelVersion
 from tests import factories
 from training.models import Round
@@ -26,6 +26,7 @@ ADMIN = (SIGN_IN, SIGN_IN, SIGN_IN, SIGN_IN, SIGN_IN)
 # Name: (method, outcomes for WHO, the model whose key is in the address).
 EXPECTED = {
     "home": ("GET", SIGNED_IN, None),
+    "preferences": ("POST", SIGNED_IN, None),
     "health": ("GET", ANYBODY, None),
     "login": ("GET", ANYBODY, None),
     "logout": ("POST", (SIGN_IN,) * 5, None),  # leads to the sign-in page whoever you were
@@ -41,6 +42,9 @@ EXPECTED = {
     "project_exports": ("GET", REVIEWER, "project"),
     "export_create": ("POST", REVIEWER, "project"),
     "project_members": ("GET", MEMBER, "project"),
+    "project_taxonomy": ("GET", MEMBER, "project"),
+    "taxonomy_change": ("POST", LEAD, "project"),
+    "class_examples": ("GET", MEMBER, "project"),
     "member_add": ("POST", LEAD, "project"),
     "member_change": ("POST", LEAD, Membership),
     "member_remove": ("POST", LEAD, Membership),
@@ -50,10 +54,14 @@ EXPECTED = {
     "slide_thumbnail": ("GET", MEMBER, Slide),
     "tile": ("GET", MEMBER, Tile),
     "tile_image": ("GET", MEMBER, Tile),
+    "tile_neighbourhood": ("GET", MEMBER, Tile),
+    "box_crop": ("GET", MEMBER, Box),
     "batch": ("GET", MEMBER, Batch),
     "batch_close": ("POST", LEAD, Batch),
     "batch_annotate": ("GET", MEMBER, Batch),
     "batch_next": ("POST", MEMBER, Batch),
+    "batch_previous": ("POST", MEMBER, Batch),
+    "task": ("GET", MEMBER, Task),
     "task_draft": ("POST", MEMBER, Task),
     "task_submit": ("POST", MEMBER, Task),
     "task_skip": ("POST", MEMBER, Task),
@@ -69,6 +77,8 @@ EXPECTED = {
     "job_retry": ("POST", LEAD, Job),
     "export_download": ("GET", REVIEWER, Job),
 }
+# What follows the key in an address.
+FURTHER = {"class_examples": [0]}
 # A page that shows a form and takes it.
 BOTH_METHODS = {"login", "project_new", "round_new"}
 
@@ -91,6 +101,7 @@ def project(smear):
     slide = factories.make_slide(project, file=smear)
     batch = factories.make_batch(project, slide.tiles.all())
     factories.make_round(project, batch=batch)
+    factories.make_truth(slide.tiles.last(), (0, 10, 20, 30, 40))
     factories.make_version(project)
     factories.make_export(project)
     return project
@@ -102,7 +113,7 @@ def address(name, model, project):
     if model is None:
         return reverse(name)
     key = project.pk if model == "project" else model.objects.order_by("pk").first().pk
-    return reverse(name, args=[key])
+    return reverse(name, args=[key, *FURTHER.get(name, [])])
 
 
 def visitor(who):
@@ -152,7 +163,7 @@ def test_it_answers_a_key_that_nothing_has_with_404(name):
     user = factories.make_user(is_superuser=True)
     client = Client()
     client.force_login(user)
-    assert client.generic(EXPECTED[name][0], reverse(name, args=[10**9])).status_code == 404
+    assert client.generic(EXPECTED[name][0], reverse(name, args=[10**9, *FURTHER.get(name, [])])).status_code == 404
 
 
 @pytest.mark.django_db

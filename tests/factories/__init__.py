@@ -35,6 +35,7 @@ from annotation.services.projects import create_project, create_taxonomy
 from annotation.services.storage import store
 from annotation.taxonomies import HCT, ClassSpec, TaxonomySpec
 from inference.models import ModelVersion
+from inference.services.model_exports import ModelExport
 from inference.services.registry import make_current, register_version
 from training.models import Evaluation, Mode, Part, Round, RoundState
 from training.services.rounds import RoundSettings
@@ -86,13 +87,13 @@ def make_slide(
     digest = hashlib.sha256(f"{project.pk} {next(_numbers)}".encode()).hexdigest()
     names = [store(file, f"slides/{project.pk}/{digest}/0{file.suffix}")] if file else ["slides/none.tif"]
     values = {"name": f"{patient.code}.tif", "vendor": "generic-tiff", "width": 1536, "height": 1536, "mpp": 0.25}
+    values |= {"tiling": "edge"}
     slide = Slide.objects.create(
         project=project,
         patient=patient,
         files=names,
         sha256=digest,
         bytes=file.stat().st_size if file else 1,
-        tiling="edge",
         **(values | fields),
     )
     places = [divmod(index, 3) for index in range(tiles)]
@@ -100,6 +101,15 @@ def make_slide(
         Tile(slide=slide, row=row, column=column, x=512 * column, y=512 * row, extent=512) for row, column in places
     )
     return slide
+
+
+def make_image(
+    project: Project, *, patient: Patient | None = None, width: int = 90, height: int = 60, file: Path | None = None
+) -> Tile:
+    """The tile of a plain image, which knows no pixel size; with `file` (of that size) it really opens."""
+    fields = {"vendor": "image", "tiling": "image", "mpp": None, "width": width, "height": height}
+    slide = make_slide(project, patient=patient, tiles=0, file=file, **fields)
+    return Tile.objects.create(slide=slide, row=0, column=0, x=0, y=0, extent=width, width=width, height=height)
 
 
 def make_tile(project: Project | None = None) -> Tile:
@@ -147,13 +157,16 @@ def submit_task(task: Task, user: User, *boxes: tuple, seconds: float = 60.0) ->
     return annotation
 
 
-def make_version(project: Project, *, current: bool = False, snapshot_hash: str = "0" * 64) -> ModelVersion:
+def make_version(
+    project: Project, *, current: bool = False, snapshot_hash: str = "0" * 64, export: ModelExport | None = None
+) -> ModelVersion:
     """A model version whose weights are a file, but not one that a detector could load."""
     local = Path(default_storage.path(f"made/{next(_numbers)}.pt"))
     local.parent.mkdir(parents=True, exist_ok=True)
     local.write_bytes(f"weights {next(_numbers)}".encode())
+    config = {"image_size": 320, "epochs": 1}
     version = register_version(
-        project=project, weights=local, snapshot_hash=snapshot_hash, config={"image_size": 320, "epochs": 1}
+        project=project, weights=local, snapshot_hash=snapshot_hash, config=config, export=export
     )
     if current:
         make_current(version=version)

@@ -1,4 +1,4 @@
-"""`manage.py import_slides`: slides from this machine's disk, with a line for each file."""
+"""`manage.py import_slides`: slides and plain images from this machine's disk, with a line for each file."""
 
 import time
 from argparse import ArgumentParser
@@ -10,16 +10,17 @@ from django.core.management.base import BaseCommand, CommandError
 
 from annotation.models import Patient, Project
 from annotation.services.projects import NotAllowed, create_project, create_taxonomy, set_locked
-from annotation.services.slides import SlideFacts, display_name, import_slide, patient_code_from
-from annotation.slides.reader import SLIDE_SUFFIXES, SlideError, group_files
+from annotation.services.slides import SlideFacts, display_name, import_slide, patient_code_from, tile_count
+from annotation.slides.image import READABLE_SUFFIXES
+from annotation.slides.reader import SlideError, group_files
 from annotation.taxonomies import PRESETS, TaxonomyError, read_taxonomy
 
 
 class Command(BaseCommand):
-    help = "Import whole-slide images: each file, or every slide file in a folder."
+    help = "Import whole-slide images and plain images: each file, or every slide and image file in a folder."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("paths", nargs="+", type=Path, help="Slide files, or folders that hold them.")
+        parser.add_argument("paths", nargs="+", type=Path, help="Slide or image files, or folders that hold them.")
         parser.add_argument("--project", required=True, help="Its name; it is made if there is none.")
         parser.add_argument(
             "--taxonomy", default="hct", help=f"For a new project: {', '.join(PRESETS)} or a JSON file. Default: hct."
@@ -27,7 +28,7 @@ class Command(BaseCommand):
         parser.add_argument("--patient", default="", help="Pseudonym. Default: each file's name without its suffix.")
         parser.add_argument("--site", default="")
         parser.add_argument("--preparation", default="", choices=["", "push", "crush"])
-        parser.add_argument("--mpp", type=float, help="um per pixel, for files that do not state it.")
+        parser.add_argument("--mpp", type=float, help="um per px, for files that do not say; an image may do without.")
         parser.add_argument("--tiling", default="paper", choices=["paper", "edge"])
         parser.add_argument("--lock", default="", help="Patients of the locked test set, separated by commas.")
 
@@ -52,9 +53,7 @@ class Command(BaseCommand):
                 self.stderr.write(f"refused   {error}")
                 continue
             seconds = time.monotonic() - started
-            self.stdout.write(
-                f"imported  {name}: patient {slide.patient}, {slide.tiles.count()} tiles, {seconds:.1f} s"
-            )
+            self.stdout.write(f"imported  {name}: patient {slide.patient}, {tile_count(slide)}, {seconds:.1f} s")
         self._lock(project, [code for code in options["lock"].split(",") if code])
         if refused:
             raise CommandError(f"{refused} of {len(groups)} slides refused.")
@@ -83,7 +82,7 @@ class Command(BaseCommand):
 def _slide_files(paths: list[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from sorted(one for one in path.iterdir() if one.suffix.lower() in SLIDE_SUFFIXES)
+            yield from sorted(one for one in path.iterdir() if one.suffix.lower() in READABLE_SUFFIXES)
         elif path.exists():
             yield path
         else:

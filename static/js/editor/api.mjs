@@ -6,10 +6,17 @@ function csrfToken() {
   return cookie ? decodeURIComponent(cookie[1]) : document.querySelector('meta[name="csrf-token"]').content;
 }
 
+let reader = "";
+
+/** Whose work this page sends: with somebody else signed in meanwhile, the server takes none of it. */
+export function setReader(name) {
+  reader = name;
+}
+
 function outcomeOf(response, isJson) {
   // A session that has ended answers 401 or 403, or leads to the login page (HTML).
   if (response.status === 401 || response.status === 403) return "signed-out";
-  if (response.ok) return isJson ? "ok" : "signed-out";
+  if (response.ok) return isJson || response.status === 204 ? "ok" : "signed-out";
   if (response.status === 400) return "invalid";
   if (response.status === 409) return "conflict";
   if (response.status === 404 || response.status === 410) return "gone";
@@ -17,24 +24,30 @@ function outcomeOf(response, isJson) {
 }
 
 /**
- * POSTs JSON. Never throws; resolves to { outcome, status, data } with outcome one of
+ * POSTs JSON, or GETs where there is no body. Never throws; resolves to { outcome, status, data } with outcome one of
  * ok, invalid (400), conflict (409), gone (404, 410), signed-out, error (any other status), offline (no answer).
  */
-export async function post(url, body, { keepalive = false } = {}) {
+async function ask(url, options) {
   try {
-    const response = await fetch(url, {
-      method: "POST",
-      credentials: "same-origin",
-      keepalive,
-      headers: { "Content-Type": "application/json", Accept: "application/json", "X-CSRFToken": csrfToken() },
-      body: JSON.stringify(body),
-    });
+    const response = await fetch(url, { credentials: "same-origin", ...options });
     const isJson = (response.headers.get("Content-Type") ?? "").includes("json");
     const data = isJson ? await response.json() : null;
     return { outcome: outcomeOf(response, isJson), status: response.status, data };
   } catch {
     return { outcome: "offline", status: 0, data: null };
   }
+}
+
+export const get = (url) => ask(url, { headers: { Accept: "application/json" } });
+
+export function post(url, body, { keepalive = false } = {}) {
+  const headers = {
+    "Content-Type": "application/json",
+    Accept: "application/json",
+    "X-CSRFToken": csrfToken(),
+    "X-Reader": encodeURIComponent(reader),
+  };
+  return ask(url, { method: "POST", keepalive, headers, body: JSON.stringify(body) });
 }
 
 /** The image decoded and ready to draw. Throws an Error whose message is fit to show. */

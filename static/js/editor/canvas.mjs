@@ -3,7 +3,7 @@
 // never more than once a frame.
 
 import { DASH, Edges } from "./edges.mjs";
-import { certainty, findBox } from "./state.mjs";
+import { certainty, findBox, selectedKeys } from "./state.mjs";
 import { TAG_HEIGHT, Tags } from "./tags.mjs";
 
 export const HANDLES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
@@ -15,6 +15,10 @@ const OUTLINE = "rgb(0 0 0 / 62%)";
 // From this many device px per tile px, pixels are shown as they are instead of smoothed.
 const PIXELATED_FROM = 6;
 const SETTLE_MS = 150;
+// More selected boxes than these are drawn without labels.
+const MANY = 40;
+// What lies around the tile is darker: no box belongs there.
+const SURROUNDINGS_ALPHA = 0.7;
 // With more boxes in sight, labels are left out until the view rests.
 const LABELS_WHILE_MOVING = 100;
 
@@ -49,7 +53,8 @@ export class Renderer {
     this.settled = null;
     editor.on("work", () => this.invalidate("image", "boxes", "front"));
     editor.on("view", () => this.follow());
-    editor.on("boxes selection display lock", () => this.invalidate("boxes", "front"));
+    editor.on("boxes selection display filter lock", () => this.invalidate("boxes", "front"));
+    editor.on("picture", () => this.invalidate("image"));
     editor.on("preview", () => this.invalidate("front"));
     this.watchSize();
   }
@@ -112,15 +117,21 @@ export class Renderer {
   }
 
   drawImage() {
-    const { view, work, tile } = this.editor;
+    const { view, picture, surroundings, tile } = this.editor;
     const context = this.imageContext;
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.fillStyle = this.background;
     context.fillRect(0, 0, this.editor.pane.width + 1, this.editor.pane.height + 1);
-    if (!work?.image) return;
+    if (!picture) return;
     context.imageSmoothingEnabled = view.scale * this.ratio < PIXELATED_FROM;
     context.imageSmoothingQuality = this.isMoving ? "low" : "high";
-    context.drawImage(work.image, view.x, view.y, tile.width * view.scale, tile.height * view.scale);
+    const [width, height] = [tile.width * view.scale, tile.height * view.scale];
+    if (surroundings) {
+      context.globalAlpha = SURROUNDINGS_ALPHA;
+      context.drawImage(surroundings, view.x - width, view.y - height, 3 * width, 3 * height);
+      context.globalAlpha = 1;
+    }
+    context.drawImage(picture, view.x, view.y, width, height);
   }
 
   clear(context) {
@@ -132,23 +143,27 @@ export class Renderer {
   }
 
   drawBoxes() {
-    const { state, labelsShown } = this.editor;
+    const { editor } = this;
     if (!this.clear(this.boxesContext)) return;
-    const resting = state.boxes.filter((box) => box.key !== state.selected);
+    const selected = new Set(selectedKeys(editor.state));
+    const resting = editor.shown.filter((box) => !selected.has(box.key));
     const items = resting.map((box) => this.placed(box)).filter((item) => this.isInSight(item));
-    this.strokeAll(items);
-    const labelled = labelsShown && !(this.isMoving && items.length > LABELS_WHILE_MOVING);
+    this.strokeAll(this.boxesContext, items, (box) => this.colourOf(box));
+    const labelled = editor.preferences.values.labels && !(this.isMoving && items.length > LABELS_WHILE_MOVING);
     if (labelled) items.forEach((item) => this.drawTag(this.boxesContext, item));
   }
 
   drawFront() {
     const { editor } = this;
     if (!this.clear(this.frontContext)) return;
-    const { selected, preview, state } = editor;
-    const hovered = editor.hovered === state.selected || preview ? null : findBox(state, editor.hovered);
+    const { chosen, preview, state } = editor;
+    const hovered = preview || selectedKeys(state).includes(editor.hovered) ? null : findBox(state, editor.hovered);
     if (hovered) this.drawHovered(this.placed(hovered));
-    if (selected) this.drawSelected(this.placed(preview?.key === selected.key ? preview : selected), preview !== null);
-    if (preview?.key === null) this.drawSelected(this.placed({ ...preview, score: null, touched: true }), true);
+    const boxes = preview?.moved ?? chosen;
+    if (boxes.length > MANY) this.drawMany(boxes);
+    else for (const box of boxes) this.drawSelected(this.placed(box), boxes.length === 1 && !preview);
+    if (preview?.drawn) this.drawSelected(this.placed({ ...preview.drawn, score: null, touched: true }), false);
+    if (preview?.marquee) this.drawMarquee(this.placed(preview.marquee));
   }
 
   isInSight({ rectangle: { x, y, width, height } }) {
@@ -172,10 +187,9 @@ export class Renderer {
     return this.editor.classOf.get(box.class)?.colour ?? "#ffffff";
   }
 
-  strokeAll(items) {
-    const context = this.boxesContext;
+  strokeAll(context, items, colourOf) {
     context.setTransform(1, 0, 0, 1, 0, 0);
-    for (const { box, rectangle } of items) this.edges.draw(context, rectangle, this.colourOf(box), !box.touched);
+    for (const { box, rectangle } of items) this.edges.draw(context, rectangle, colourOf(box), !box.touched);
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
   }
 
@@ -210,15 +224,27 @@ export class Renderer {
     this.drawTag(this.frontContext, item, true);
   }
 
-  drawSelected(item, isDragged) {
+  drawSelected(item, withHandles) {
     const { rectangle } = item;
     const path = pathOf(rectangle);
     this.stroke(path, "rgb(0 0 0 / 75%)", 7);
     this.stroke(path, "#ffffff", 5);
     this.stroke(path, this.colourOf(item.box), 2.5, item.box.touched ? [] : DASH);
     this.drawTag(this.frontContext, { ...item, rectangle: { ...rectangle, y: rectangle.y - HANDLE_SIDE / 2 } }, true);
-    if (isDragged || this.editor.locked) return;
+    if (!withHandles || this.editor.locked) return;
     for (const [, x, y] of handlesOf(rectangle)) this.drawHandle(x, y);
+  }
+
+  /** Many selected boxes: without labels, and as quick as those at rest. */
+  drawMany(boxes) {
+    const items = boxes.map((box) => this.placed(box)).filter((item) => this.isInSight(item));
+    this.strokeAll(this.frontContext, items, () => "#ffffff");
+  }
+
+  drawMarquee({ rectangle }) {
+    const path = pathOf(rectangle);
+    this.stroke(path, "rgb(0 0 0 / 75%)", 3);
+    this.stroke(path, "#ffffff", 1, DASH);
   }
 
   drawHandle(x, y) {
@@ -240,12 +266,11 @@ function pathOf({ x, y, width, height }) {
 }
 
 /** A small still picture of a tile with boxes, for comparing two versions. */
-export function drawStill(canvas, work, boxes, classOf) {
-  const { tile } = work.task;
+export function drawStill(canvas, { tile }, image, boxes, classOf) {
   const scale = Math.min(canvas.width / tile.width, canvas.height / tile.height);
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, canvas.width, canvas.height);
-  if (work.image) context.drawImage(work.image, 0, 0, tile.width * scale, tile.height * scale);
+  if (image) context.drawImage(image, 0, 0, tile.width * scale, tile.height * scale);
   for (const box of boxes) {
     const rectangle = [box.x * scale, box.y * scale, box.width * scale, box.height * scale];
     const cellClass = classOf.get(box.class);

@@ -2,6 +2,7 @@
 
 import { drawStill } from "./canvas.mjs";
 import { countText } from "./panels.mjs";
+import { picture } from "./picture.mjs";
 import { countByClass } from "./state.mjs";
 
 /** Opens the dialog for a reason; `onSkip(reason)` is called only if one is given. */
@@ -38,7 +39,8 @@ export function askVersion(dialog, editor, work, answer, { onMine, onTheirs }) {
 }
 
 function showVersion(dialog, name, editor, work, boxes) {
-  drawStill(dialog.querySelector(`canvas[data-version="${name}"]`), work, boxes, editor.classOf);
+  const canvas = dialog.querySelector(`canvas[data-version="${name}"]`);
+  drawStill(canvas, work.task, picture(work, editor.preferences.values), boxes, editor.classOf);
   const counts = countByClass(boxes);
   const parts = editor.classes.filter(({ id }) => counts.has(id)).map(({ id, code }) => `${code} ${counts.get(id)}`);
   dialog.querySelector(`[data-summary="${name}"]`).textContent = [countText(boxes.length), ...parts].join(", ");

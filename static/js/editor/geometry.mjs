@@ -29,6 +29,23 @@ export function moveBy(box, dx, dy, tile) {
   };
 }
 
+/** The smallest rectangle that holds all of these boxes (at least one). */
+export function union(boxes) {
+  const x = Math.min(...boxes.map((box) => box.x));
+  const y = Math.min(...boxes.map((box) => box.y));
+  const right = Math.max(...boxes.map((box) => box.x + box.width));
+  const bottom = Math.max(...boxes.map((box) => box.y + box.height));
+  return { x, y, width: right - x, height: bottom - y };
+}
+
+/** Boxes shifted as one: stopped together at the tile's edges, so that they keep their distances. */
+export function moveTogether(boxes, dx, dy, tile) {
+  const whole = union(boxes);
+  const stopped = moveBy(whole, dx, dy, tile);
+  const [shiftX, shiftY] = [stopped.x - whole.x, stopped.y - whole.y];
+  return boxes.map((box) => moveBy(box, shiftX, shiftY, tile));
+}
+
 /** The box with the edges named by `handle` ("n", "se", ...) shifted by (dx, dy): inside the tile, never below 2 px. */
 export function resizeBy(box, handle, dx, dy, tile) {
   let left = box.x;
@@ -41,6 +58,9 @@ export function resizeBy(box, handle, dx, dy, tile) {
   if (handle.includes("s")) bottom = clamp(round(bottom + dy), top + MINIMUM_SIDE, tile.height);
   return { ...box, x: left, y: top, width: round(right - left), height: round(bottom - top) };
 }
+
+/** Whether two rectangles are not the same. */
+export const differs = (first, second) => ["x", "y", "width", "height"].some((name) => first[name] !== second[name]);
 
 export function contains(box, point) {
   return point.x >= box.x && point.x <= box.x + box.width && point.y >= box.y && point.y <= box.y + box.height;

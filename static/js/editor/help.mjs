@@ -1,6 +1,6 @@
 // The help dialog: all keys, made from the keyboard's own list so that the two cannot differ.
 
-import { HELP, usableHotkeys } from "./keyboard.mjs";
+import { HELP, keyCap } from "./keyboard.mjs";
 import { make, swatch } from "./panels.mjs";
 
 export function fillHelp(dialog, classes) {
@@ -17,7 +17,7 @@ function keyList(rows) {
   const list = make("dl");
   for (const [keys, text] of rows) {
     const term = make("dt");
-    keys.split(", ").forEach((key) => term.append(make("kbd", "", key)));
+    for (const key of [keys].flat()) term.append(make("kbd", "", key));
     list.append(term, make("dd", "", text));
   }
   return list;
@@ -26,10 +26,9 @@ function keyList(rows) {
 function classSection(classes) {
   const section = make("section");
   const list = make("dl");
-  const hotkeys = new Map([...usableHotkeys(classes)].map(([key, id]) => [id, key]));
-  for (const { id, name, code, colour } of classes) {
+  for (const { name, code, colour, hotkey } of classes) {
     const term = make("dt");
-    if (hotkeys.has(id)) term.append(make("kbd", "", hotkeys.get(id).toUpperCase()));
+    term.append(make("kbd", "", keyCap(hotkey)));
     const text = make("dd", "", ` ${name} (${code})`);
     text.prepend(swatch(colour));
     list.append(term, text);

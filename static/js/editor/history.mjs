@@ -1,16 +1,17 @@
 // Undo and redo without limit within a tile. Boxes are immutable, so a step costs one array.
+// A moment: { boxes, keys }, keys being those of the selected boxes.
 
 export class History {
   constructor(boxes) {
     this.past = [];
-    this.present = { boxes, selected: null };
+    this.present = { boxes, keys: [] };
     this.future = [];
   }
 
-  /** `before`: the selection before the change. `merge`: part of the step before it (a held arrow key is one step). */
-  record(boxes, selected, before, { merge = false } = {}) {
-    if (!merge || !this.canUndo) this.past.push({ boxes: this.present.boxes, selected: before });
-    this.present = { boxes, selected };
+  /** `before`: the keys selected before the change. `merge`: part of the step before it (a held arrow is one step). */
+  record(boxes, keys, before, { merge = false } = {}) {
+    if (!merge || !this.canUndo) this.past.push({ boxes: this.present.boxes, keys: before });
+    this.present = { boxes, keys };
     this.future = [];
   }
 
@@ -22,7 +23,7 @@ export class History {
     return this.future.length > 0;
   }
 
-  /** The boxes and selection to go back to, or null. */
+  /** The moment to go back to, or null. */
   undo() {
     if (!this.canUndo) return null;
     this.future.push(this.present);

@@ -1,5 +1,5 @@
-// Submissions on their way: kept in this browser from the key press until the server has stored them, sent one by one,
-// the oldest first. A repeated one carries the same UUID, so that it counts once.
+// Submissions and skips on their way: kept in this browser from the key press until the server has stored them, sent
+// one by one, the oldest first. A repeated submission carries the same UUID, so that it counts once.
 
 import { post } from "./api.mjs";
 import { forSubmission } from "./state.mjs";
@@ -7,7 +7,8 @@ import { backoff } from "./status.mjs";
 import { snapshot } from "./work.mjs";
 
 export class Outbox {
-  /** `handlers`: stored(entry, data), refused(entry, outcome, data); both may show another tile. */
+  /** `handlers`: stored(entry, data), refused(entry, outcome, data), which may both show another tile; held(): the ids
+   * of the tasks that this window has. */
   constructor(storage, status, handlers) {
     this.storage = storage;
     this.status = status;
@@ -20,8 +21,8 @@ export class Outbox {
 
   /** Takes up what an earlier visit could not send. */
   restore() {
-    for (const { task, payload, boxes, sequence } of this.storage.all("submit")) {
-      this.entries.push({ task, payload, boxes, sequence, work: null, wantNext: false });
+    for (const { task, payload, places, boxes, sequence } of this.storage.all("submit")) {
+      this.entries.push({ task, payload, places, boxes, sequence, work: null, wantNext: false });
     }
     this.report();
     if (this.entries.length) this.send();
@@ -35,17 +36,30 @@ export class Outbox {
     return this.entries.map((entry) => entry.task.id);
   }
 
-  add(work, wantNext) {
-    work.uuid ??= crypto.randomUUID();
-    const { boxes, sequence, effort } = snapshot(work);
-    const payload = { uuid: work.uuid, revision: work.revision, boxes: forSubmission(work.state.boxes), effort };
-    const entry = { task: work.task, payload, boxes, sequence, work, wantNext };
-    const record = { task: { ...work.task, draft: null }, payload, boxes, sequence, kept: Date.now() };
-    this.status.kept(this.storage.put("submit", work.task.id, record));
+  /** `accepted`: those of the work's boxes that are confirmed. */
+  submit(work, accepted, wantNext) {
+    work.uuid ??= makeUuid();
+    const { effort } = snapshot(work);
+    const payload = { uuid: work.uuid, revision: work.revision, boxes: forSubmission(accepted), effort };
+    // Where a refusal names the box of a place in the submission, this says which box of the tile it is.
+    const places = accepted.map((box) => work.state.boxes.indexOf(box));
+    this.add({ task: work.task, payload, places, work, wantNext });
+  }
+
+  skip(work, reason) {
+    const { revision, effort } = snapshot(work);
+    this.add({ task: work.task, payload: { reason, revision, effort }, places: [], work, wantNext: true });
+  }
+
+  add(entry) {
+    const { task, payload, places, work } = entry;
+    const { boxes, sequence } = snapshot(work);
+    Object.assign(entry, { boxes, sequence });
+    const record = { task: { ...task, draft: null }, payload, places, boxes, sequence, kept: Date.now() };
+    this.status.kept(this.storage.put("submit", task.id, record));
     this.entries.push(entry);
     this.report();
     this.send();
-    return entry;
   }
 
   report() {
@@ -65,8 +79,8 @@ export class Outbox {
     const entry = this.entries[0];
     if (!entry) return;
     this.sending = true;
-    const body = entry.wantNext ? { ...entry.payload, want_next: true } : entry.payload;
-    const { outcome, data } = await post(entry.task.urls.submit, body);
+    const more = entry.wantNext ? { want_next: true, except: this.handlers.held() } : {};
+    const { outcome, data } = await post(addressOf(entry), { ...entry.payload, ...more });
     this.sending = false;
     if (["offline", "error", "signed-out"].includes(outcome)) return this.wait(outcome);
     this.settle(entry, outcome, data ?? {});
@@ -75,7 +89,7 @@ export class Outbox {
 
   /** Leaving the page breaks off requests under way: sends them once more, to outlive it. The UUID makes that safe. */
   flush() {
-    for (const entry of this.entries) post(entry.task.urls.submit, entry.payload, { keepalive: true });
+    for (const entry of this.entries) post(addressOf(entry), entry.payload, { keepalive: true });
   }
 
   wait(outcome) {
@@ -105,3 +119,14 @@ export class Outbox {
     if (this.storage.put("draft", task.id, draft)) this.storage.drop("submit", task.id);
   }
 }
+
+/** A random UUID (RFC 9562, version 4); crypto.randomUUID exists only where the page came by HTTPS. */
+function makeUuid() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+const addressOf = ({ task, payload }) => ("uuid" in payload ? task.urls.submit : task.urls.skip);

@@ -2,19 +2,20 @@
 // the latest state wins. When the server does not answer, the copy here is sent as soon as it does.
 
 import { post } from "./api.mjs";
-import { forDraft } from "./state.mjs";
 import { backoff } from "./status.mjs";
-import { snapshot } from "./work.mjs";
+import { isReview, isUnchanged, snapshot } from "./work.mjs";
 
 const DEBOUNCE_MS = 600;
 const EFFORT_WORTH_SAVING_SECONDS = 1;
+// While somebody looks at a tile and changes nothing, its lease is renewed this often.
+const RENEW_AFTER_SECONDS = 60;
 
 export class DraftSaver {
-  /** `onConflict(work, data)` is told of a 409. */
-  constructor(storage, status, onConflict) {
+  /** `handlers`: conflict(work, data) is told of a 409, held(work) of a lease that somebody else has now. */
+  constructor(storage, status, handlers) {
     this.storage = storage;
     this.status = status;
-    this.onConflict = onConflict;
+    this.handlers = handlers;
     this.work = null;
     this.sending = null;
     this.timer = null;
@@ -69,7 +70,7 @@ export class DraftSaver {
     if (this.sending || !work || work.closed || work.conflict || work.sequence <= work.saved) return;
     const sequence = work.sequence;
     this.showSaving();
-    this.sending = post(work.task.urls.draft, this.body(work));
+    this.sending = post(work.task.urls.draft, snapshot(work));
     const answer = await this.sending;
     this.sending = null;
     this.received(work, sequence, answer);
@@ -77,47 +78,63 @@ export class DraftSaver {
     if (this.work && !this.timer && answer.outcome === "ok") this.send();
   }
 
-  body(work) {
-    const { sequence, revision, effort } = snapshot(work);
-    return { sequence, revision, boxes: forDraft(work.state.boxes), effort };
-  }
-
   received(work, sequence, { outcome, data }) {
-    if (outcome === "ok") {
+    if (outcome === "ok" && data.saved > sequence) this.overtaken(work, data.saved);
+    else if (outcome === "ok") {
       work.saved = Math.max(work.saved, sequence);
       work.savedActive = work.clock.activeSeconds();
       if (work.sequence === sequence) this.storage.drop("draft", work.task.id);
     }
     // The tile has been submitted meanwhile: its draft no longer matters.
     if (work !== this.work || work.closed) return outcome === "ok" ? undefined : this.retry();
-    if (outcome === "ok") return this.succeeded(work);
+    if (outcome === "ok") return this.succeeded(work, data);
     if (outcome === "conflict") return this.conflicted(work, data);
     this.status.set("draft", ["offline", "signed-out"].includes(outcome) ? outcome : "error");
     this.schedule(backoff(this.attempt));
     this.attempt += 1;
   }
 
-  succeeded(work) {
+  /** The server has a later draft, from another computer of this reader: the last change counts, here it is again. */
+  overtaken(work, saved) {
+    work.sequence = Math.max(work.sequence, saved + 1);
+    if (!work.closed) this.keep(work);
+    this.handlers.overtaken(work);
+  }
+
+  succeeded(work, { held_by: heldBy = null }) {
     this.attempt = 0;
+    if (heldBy !== work.heldBy) {
+      work.heldBy = heldBy;
+      if (heldBy) this.handlers.held(work);
+    }
     this.status.set("draft", work.sequence > work.saved ? "saving" : "saved");
   }
 
   conflicted(work, data) {
     work.conflict = true;
     this.status.set("draft", "conflict");
-    this.onConflict(work, data ?? {});
+    this.handlers.conflict(work, data ?? {});
+  }
+
+  /** Called every second: saves the time spent, and so renews the lease, also where no box has changed. */
+  renew() {
+    const { work } = this;
+    if (!work || isReview(work) || work.clock.activeSeconds() - work.savedActive < RENEW_AFTER_SECONDS) return;
+    if (work.sequence > work.saved || this.sending || work.conflict) return;
+    work.sequence += 1;
+    this.send();
   }
 
   /** The page may be about to close: keeps here and sends now, also the effort spent since the last change. */
   flush() {
     const { work } = this;
-    if (!work || work.closed || work.conflict) return;
+    if (!work || work.closed || work.conflict || isUnchanged(work)) return;
     const effortUnsaved = work.clock.activeSeconds() - work.savedActive > EFFORT_WORTH_SAVING_SECONDS;
     if (work.sequence <= work.saved && !effortUnsaved) return;
     if (work.sequence <= work.saved) work.sequence += 1;
     this.keep(work);
     const sequence = work.sequence;
-    const sent = post(work.task.urls.draft, this.body(work), { keepalive: true });
+    const sent = post(work.task.urls.draft, snapshot(work), { keepalive: true });
     sent.then((answer) => this.received(work, sequence, answer));
   }
 

@@ -2,6 +2,7 @@
 // for (data attributes of <html> and of the tile's surface).
 
 import { countText } from "./panels.mjs";
+import { isReview } from "./work.mjs";
 
 const byId = (id) => document.getElementById(id);
 
@@ -12,7 +13,7 @@ export class Screen {
     this.announcer = announcer;
     this.page = document.documentElement;
     this.surface = byId("surface");
-    editor.on("work boxes selection armed display lock", () => this.showFacts());
+    editor.on("work boxes selection armed display filter lock", () => this.showFacts());
     editor.on("work view", () => Object.assign(this.surface.dataset, editor.view));
   }
 
@@ -39,11 +40,22 @@ export class Screen {
     byId("waiting").hidden = true;
     byId("image-error").hidden = !work.imageError;
     byId("image-error-text").textContent = work.imageError ?? "";
+    this.showReview(work);
     if (work.restored) this.notice("Your work on this tile that this browser had kept has been restored.");
     const count = work.state.boxes.length;
     this.announcer.count = count;
     this.announcer.say(`Tile of slide ${work.task.tile.slide}, ${countText(count)}.`);
     this.surface.focus({ preventScroll: true });
+  }
+
+  /** What is special about a tile that the reader has done before. */
+  showReview(work) {
+    byId("review").hidden = !isReview(work);
+    if (!isReview(work)) return;
+    const { skipped } = work.task;
+    const text = skipped ? `Skipped: ${skipped}. Space confirms it` : "Done before. Space stores your corrections";
+    byId("review-text").textContent = text;
+    byId("review-text").title = text;
   }
 
   showWaiting(status) {
@@ -62,6 +74,7 @@ export class Screen {
     const isComplete = done + unsent >= total;
     byId("waiting").hidden = true;
     byId("end").hidden = false;
+    byId("review").hidden = true;
     byId("end-title").textContent = isComplete
       ? `Batch done: ${total} of ${total}.`
       : `No tile left for you: ${done} of ${total} done.`;
@@ -82,11 +95,14 @@ export class Screen {
   }
 
   showFacts() {
-    const { work, state, locked } = this.editor;
+    const { work, state, locked, shown, chosen } = this.editor;
     Object.assign(this.page.dataset, {
       task: work?.task.id ?? "",
       boxes: state.boxes.length,
+      shown: shown.length,
       selected: state.selected ?? "",
+      chosen: chosen.length,
+      review: work !== null && isReview(work),
       armed: this.editor.classOf.get(this.editor.armed)?.code ?? "",
       locked,
       ended: work === null && !byId("end").hidden,
@@ -96,13 +112,14 @@ export class Screen {
     setEnabled("remove", !locked && state.selected !== null);
     setEnabled("confirm", !locked);
     setEnabled("skip", !locked);
-    document.querySelector('[data-command="labels"]').setAttribute("aria-pressed", String(this.editor.labelsShown));
+    setEnabled("forward", work?.revisited);
+    document.querySelector('[data-command="labels"]').ariaPressed = String(this.editor.preferences.values.labels);
   }
 }
 
 function endText(isComplete, unsent) {
   if (unsent) return `${countTiles(unsent)} still to be sent: kept in this browser, leave this page open.`;
-  return isComplete ? "Everything is stored." : "The others are with other readers, or were skipped.";
+  return isComplete ? "Everything is stored." : "The others are with other readers or in another window of yours.";
 }
 
 const countTiles = (count) => `${count} ${count === 1 ? "tile" : "tiles"}`;

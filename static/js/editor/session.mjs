@@ -1,11 +1,12 @@
-// From tile to tile: confirm, skip, show the next, and come back to a tile the server has refused.
+// From tile to tile: confirm, skip, show the next, go back to one's own, and return to a tile the server has refused.
 
-import { post } from "./api.mjs";
+import { get, post } from "./api.mjs";
+import { Claims } from "./claims.mjs";
 import { Outbox } from "./outbox.mjs";
 import { Queue } from "./queue.mjs";
 import { DraftSaver } from "./save.mjs";
 import { makeState, receiveBoxes, select } from "./state.mjs";
-import { makeWork, prepareImage } from "./work.mjs";
+import { isReview, isUnchanged, makeWork, prepareImage } from "./work.mjs";
 
 export class Session {
   /** `screen`: what the reader is told and asked: notice(text), conflict(work, answer), shown(work),
@@ -13,20 +14,32 @@ export class Session {
   constructor(data, editor, storage, status, screen) {
     this.editor = editor;
     this.storage = storage;
+    this.status = status;
     this.screen = screen;
+    this.urls = data.urls;
     this.batch = data.batch;
     this.waiting = false;
     this.ended = false;
-    this.saver = new DraftSaver(storage, status, (work, answer) => this.draftConflict(work, answer));
+    this.trail = []; // tasks done, the last one last, as far as they were done or looked at in this window
+    this.backWanted = false;
+    this.claims = new Claims();
+    this.saver = new DraftSaver(storage, status, {
+      conflict: (work, answer) => this.draftConflict(work, answer),
+      held: ({ heldBy }) => screen.notice(`Your time on this tile ran out: ${heldBy} has it now. Your boxes are kept.`),
+      overtaken: () => screen.notice("This tile is open at another computer of yours too: the last change counts."),
+    });
     this.outbox = new Outbox(storage, status, {
       stored: (entry, answer) => this.stored(entry, answer),
       refused: (entry, outcome, answer) => this.refused(entry, outcome, answer),
+      held: () => this.heldIds(),
     });
-    this.queue = new Queue(data.urls.next, storage, () => this.heldIds(), (batch) => this.queueFilled(batch));
+    const heldIds = () => this.heldIds();
+    this.queue = new Queue(data.urls.next, storage, this.claims, heldIds, (batch) => this.queueFilled(batch));
   }
 
   async start(task) {
     this.outbox.restore();
+    this.remember(task);
     this.waiting = true;
     // A tile still to be sent from an earlier visit is not shown as new.
     if (task && !this.outbox.holds(task.id)) await this.queue.offer(task);
@@ -34,9 +47,16 @@ export class Session {
     else await this.queue.offer(null);
   }
 
+  /** Tiles begun on an earlier visit, and given to nobody or to somebody else since: the comma key opens them. */
+  remember(task) {
+    const begun = this.storage.all("draft").map(({ id }) => id).filter((id) => id !== task?.id);
+    this.trail.push(...begun);
+    if (begun.length) this.screen.notice("This browser keeps work on a tile that you began: the comma key opens it.");
+  }
+
   heldIds() {
     const current = this.editor.work && !this.editor.work.closed ? [this.editor.work.task.id] : [];
-    return [...current, ...this.outbox.taskIds];
+    return [...current, ...this.outbox.taskIds, ...this.queue.taskIds];
   }
 
   queueFilled(batch) {
@@ -48,7 +68,7 @@ export class Session {
   setBatch(batch) {
     // Answers can overtake each other: an older one must not turn the progress back.
     this.batch = { ...this.batch, ...batch, done: Math.max(this.batch.done, batch.done ?? 0) };
-    this.screen.batch(this.batch, this.outbox.entries.filter((entry) => entry.task.revision === 0).length);
+    this.screen.batch(this.batch, this.outbox.entries.filter((entry) => !isReview(entry)).length);
   }
 
   show(work) {
@@ -71,27 +91,29 @@ export class Session {
   confirm() {
     const { work } = this.editor;
     if (!work || this.editor.locked) return;
-    work.clock.pause();
-    const wantNext = this.queue.works.length === 0 && !this.queue.busy;
-    const entry = this.outbox.add(work, wantNext);
-    this.saver.close(work);
-    this.setBatch({});
-    this.moveOn();
-    return entry;
+    if (isUnchanged(work)) return this.leave();
+    this.outbox.submit(work, this.editor.accepted, this.wantsNext);
+    this.close(work);
   }
 
-  async skip(reason) {
+  skip(reason) {
     const { work } = this.editor;
-    this.editor.lock(true);
-    const { outcome, data } = await post(work.task.urls.skip, { reason });
-    if (outcome !== "ok") {
-      this.editor.lock(false);
-      const unanswered = "The tile was not skipped: the server does not answer. Your boxes are kept.";
-      return this.screen.notice(data?.error ?? unanswered);
-    }
+    this.outbox.skip(work, reason);
+    this.close(work);
+    this.screen.notice(`Skipped: ${reason}. The comma key brings the tile back.`);
+  }
+
+  get wantsNext() {
+    return this.queue.works.length === 0 && !this.queue.busy;
+  }
+
+  /** The tile is on its way: on to the next. */
+  close(work) {
+    work.clock.pause();
     this.saver.close(work);
+    if (!this.trail.includes(work.task.id)) this.trail.push(work.task.id);
+    this.setBatch({});
     this.moveOn();
-    await this.queue.offer(data.task, data.batch);
   }
 
   moveOn() {
@@ -102,10 +124,10 @@ export class Session {
 
   /** Shows the next tile if one is wanted and there is one; says what is being waited for if there is none. */
   advance() {
-    if (!this.waiting) return;
+    if (!this.waiting && !this.ended) return;
     const next = this.queue.take();
     if (next) return this.show(next);
-    if (this.queue.busy) return;
+    if (this.queue.busy || this.ended) return;
     if (this.editor.work && this.outbox.holds(this.editor.work.task.id)) return this.screen.waiting();
     if (this.queue.failure) return this.screen.waiting();
     if (this.queue.exhausted) return this.end();
@@ -122,17 +144,94 @@ export class Session {
 
   stored(entry, answer) {
     this.storage.drop("draft", entry.task.id);
+    this.claims.release(entry.task.id);
+    this.editor.tell("stored");
     if (answer.batch) this.setBatch(answer.batch);
-    if (entry.wantNext && "next" in answer) this.queue.offer(answer.next, answer.batch);
+    const next = "next" in answer ? answer.next : answer.task;
+    if (entry.wantNext && next !== undefined) this.queue.offer(next, answer.batch);
     else this.advance();
+    if (this.backWanted && !this.outbox.entries.length) this.back();
   }
 
+  // --- back to one's own tiles ------------------------------------------------------------------
+
+  /** The tile done before this one. */
+  async back() {
+    const { work } = this.editor;
+    if (this.outbox.entries.length) return this.backLater();
+    this.backWanted = false;
+    const place = this.isOnTrail(work) ? this.trail.indexOf(work.task.id) : this.trail.length;
+    if (place > 0) return this.look(await get(this.taskUrl(this.trail[place - 1])), work);
+    const answer = await post(this.urls.previous, { except: this.trail });
+    if (answer.outcome === "ok" && answer.data.task) this.trail.unshift(answer.data.task.id);
+    this.look(answer, work);
+  }
+
+  isOnTrail(work) {
+    return work !== null && !work.closed && this.trail.includes(work.task.id);
+  }
+
+  /** A tile cannot be corrected before the server has it. */
+  backLater() {
+    this.backWanted = this.status.state === "saving";
+    if (this.backWanted) return;
+    this.screen.notice("The last tile is still to be sent: it can be opened again once the server has it.");
+  }
+
+  /** The tile done after this one, and at last the one that was left for it. */
+  async forward() {
+    const { work } = this.editor;
+    if (!this.isOnTrail(work)) return;
+    const next = this.trail[this.trail.indexOf(work.task.id) + 1];
+    if (next === undefined) this.leave();
+    else this.look(await get(this.taskUrl(next)), work);
+  }
+
+  taskUrl(id) {
+    return this.urls.task.replace("/0/", `/${id}/`);
+  }
+
+  /** Shows a task from an answer, unless the reader has gone elsewhere meanwhile. */
+  async look({ outcome, data }, from) {
+    const unanswered = "The tile cannot be opened: the server does not answer.";
+    if (outcome !== "ok") return this.screen.notice(data?.error ?? unanswered);
+    if (!data.task) return this.screen.notice("There is no earlier tile of yours in this batch.");
+    const work = { ...makeWork(data.task, this.storage), revisited: true };
+    await prepareImage(work);
+    if (this.editor.work !== from) return;
+    this.queue.remove(work.task.id);
+    this.setAside(from);
+    this.show(work);
+    this.warnOfDraft(from);
+  }
+
+  /** A tile not yet done waits to be shown next; one looked at again needs no waiting. */
+  setAside(work) {
+    if (work && !work.closed && !isReview(work)) this.queue.putBack(work);
+  }
+
+  /** From a tile looked at again to the one that was left for it. */
+  leave() {
+    const { work } = this.editor;
+    this.saver.follow(null);
+    this.moveOn();
+    this.warnOfDraft(work);
+  }
+
+  warnOfDraft(work) {
+    if (!work || work.closed || !isReview(work) || isUnchanged(work)) return;
+    this.screen.notice("What you changed on that tile is a draft: go back to it (comma) and press Space to store it.");
+  }
+
+  // --- refusals and conflicts -------------------------------------------------------------------
+
   async refused(entry, outcome, answer) {
+    this.backWanted = false;
     this.setBatch(answer.batch ?? {});
     const work = await this.bringBack(entry, outcome === "conflict");
     if (outcome === "conflict" && answer.theirs) return this.screen.conflict(work, answer);
     const wrong = answer.boxes?.[0];
-    if (wrong) this.editor.select(work.state.boxes[wrong.index]?.key ?? null);
+    if (wrong) this.editor.select(work.state.boxes[entry.places[wrong.index]]?.key ?? null);
     this.screen.notice(refusal(outcome, answer));
   }
 
@@ -142,8 +241,7 @@ export class Session {
     this.saver.reopen(work);
     work.sequence = Math.max(work.sequence, entry.sequence) + 1;
     work.conflict = isConflict;
-    const current = this.editor.work;
-    if (current && current !== work && !current.closed) this.queue.putBack(current);
+    if (this.editor.work !== work) this.setAside(this.editor.work);
     this.show(work);
     return work;
   }
@@ -170,7 +268,8 @@ export class Session {
   takeTheirs(work, theirs) {
     this.rebase(work, theirs);
     const { nextKey } = work.state;
-    const boxes = receiveBoxes(theirs.boxes, work.task.boxes).map((box) => ({ ...box, key: box.key + nextKey }));
+    const confirmed = theirs.boxes.map((box) => ({ ...box, touched: true }));
+    const boxes = receiveBoxes(confirmed, work.task.boxes).map((box) => ({ ...box, key: box.key + nextKey }));
     this.editor.commit(select({ ...makeState(boxes), walked: null }, null));
     this.screen.notice("Their boxes are shown now. Space confirms them; Ctrl Z brings yours back.");
   }

@@ -1,16 +1,17 @@
 // What the reader sees on one tile: an immutable list of boxes, the selection and the place reached in the walk.
+// A state: { boxes, selected, group, walked, nextKey }
+//   selected    key of the box that arrows and handles act on, or null
+//   group       keys of all selected boxes where there are several, else empty
 // A box: { key, class, x, y, width, height, score, origin, modelClass, touched }.
 //   key         number, unique within the tile, never sent
 //   modelClass  the class the model gave, to which `score` belongs (null for a box without a model)
 //   touched     confirmed, edited or added by the reader: drawn solid; an untouched pre-label is dashed
 
-import { area, contains } from "./geometry.mjs";
+import { area, contains, differs } from "./geometry.mjs";
 
-const GEOMETRY = ["x", "y", "width", "height"];
+const NONE = Object.freeze([]);
 
-function sameBox(first, second) {
-  return first.class === second.class && GEOMETRY.every((name) => first[name] === second[name]);
-}
+const sameBox = (first, second) => first.class === second.class && !differs(first, second);
 
 /** Boxes as received (`received`: the draft's or the task's) joined with the task's pre-labels, by origin. */
 export function receiveBoxes(received, prelabels) {
@@ -34,37 +35,73 @@ export function receiveBoxes(received, prelabels) {
 }
 
 export function makeState(boxes) {
-  return { boxes, selected: null, walked: null, nextKey: boxes.reduce((high, box) => Math.max(high, box.key), 0) + 1 };
+  const nextKey = boxes.reduce((high, box) => Math.max(high, box.key), 0) + 1;
+  return { boxes, selected: null, group: NONE, walked: null, nextKey };
 }
 
 export const findBox = (state, key) => state.boxes.find((box) => box.key === key) ?? null;
 
 export const selectedBox = (state) => (state.selected === null ? null : findBox(state, state.selected));
 
+export function selectedKeys({ selected, group }) {
+  if (group.length) return group;
+  return selected === null ? NONE : [selected];
+}
+
+export function selectedBoxes(state) {
+  const keys = new Set(selectedKeys(state));
+  return state.boxes.filter((box) => keys.has(box.key));
+}
+
 /** The certainty to show: only while the class is still the model's own. */
 export const certainty = (box) => (box.score !== null && box.class === box.modelClass ? box.score : null);
 
+/** Whether a box is a pre-label that nobody has touched and that the model is less sure of than the threshold. */
+export const isBelow = (box, threshold) => !box.touched && box.score !== null && box.score < threshold;
+
 export function select(state, key) {
   const box = key === null ? null : findBox(state, key);
-  return box ? { ...state, selected: key, walked: rank(box) } : { ...state, selected: null };
+  if (!box) return { ...state, selected: null, group: NONE };
+  return { ...state, selected: key, group: NONE, walked: rank(box) };
 }
 
-/** Adds a box of the reader's own and selects it. */
-export function add(state, classId, rectangle) {
-  const { x, y, width, height } = rectangle;
-  const key = state.nextKey;
-  const box = { key, class: classId, x, y, width, height, score: null, origin: null, modelClass: null, touched: true };
-  return select({ ...state, boxes: [...state.boxes, Object.freeze(box)], nextKey: key + 1 }, key);
+/** Selects all of these; the last one is the one that handles act on. */
+export function selectMany(state, keys) {
+  const known = keys.filter((key) => findBox(state, key));
+  const chosen = select(state, known.at(-1) ?? null);
+  return known.length > 1 ? { ...chosen, group: known } : chosen;
 }
 
-/** Replaces fields of one box; a box the reader has changed counts as touched. */
-export function change(state, key, fields) {
-  const boxes = state.boxes.map((box) => (box.key === key ? Object.freeze({ ...box, ...fields, touched: true }) : box));
+/** Takes a box into the selection, or out of it. */
+export function toggle(state, key) {
+  const keys = selectedKeys(state);
+  return selectMany(state, keys.includes(key) ? keys.filter((other) => other !== key) : [...keys, key]);
+}
+
+/** Adds boxes of the reader's own (class and geometry) and selects them. */
+export function add(state, ...given) {
+  const added = given.map(({ class: classId, x, y, width, height }, index) => {
+    const key = state.nextKey + index;
+    return Object.freeze({
+      key, class: classId, x, y, width, height, score: null, origin: null, modelClass: null, touched: true,
+    });
+  });
+  const next = { ...state, boxes: [...state.boxes, ...added], nextKey: state.nextKey + added.length };
+  return selectMany(next, added.map((box) => box.key));
+}
+
+/** Replaces fields of some boxes (`fieldsOf(box)`); a box the reader has changed counts as touched. */
+export function change(state, keys, fieldsOf) {
+  const chosen = new Set(keys);
+  const boxes = state.boxes.map((box) => {
+    return chosen.has(box.key) ? Object.freeze({ ...box, ...fieldsOf(box), touched: true }) : box;
+  });
   return { ...state, boxes };
 }
 
-export function remove(state, key) {
-  return { ...state, boxes: state.boxes.filter((box) => box.key !== key), selected: null };
+export function remove(state, keys) {
+  const gone = new Set(keys);
+  return { ...state, boxes: state.boxes.filter((box) => !gone.has(box.key)), selected: null, group: NONE };
 }
 
 // Order of the walk: least certain first; boxes without a score (the reader's own) come last.
@@ -75,9 +112,9 @@ export function walkOrder(boxes) {
   return [...boxes].sort((first, second) => compareRanks(rank(first), rank(second)));
 }
 
-/** Selects the next (step 1) or previous (step -1) box of the walk, round the end. Goes on from a box just deleted. */
-export function walk(state, step) {
-  const order = walkOrder(state.boxes);
+/** Selects the next (step 1) or previous (step -1) of these boxes, round the end. Goes on from a box just deleted. */
+export function walk(state, step, boxes) {
+  const order = walkOrder(boxes);
   if (step < 0) order.reverse();
   const from = state.walked;
   const following = from === null ? order[0] : order.find((box) => step * compareRanks(rank(box), from) > 0);
@@ -86,8 +123,8 @@ export function walk(state, step) {
 }
 
 /** Boxes under a point (tile px), the smallest first. */
-export function boxesAt(state, point) {
-  return state.boxes.filter((box) => contains(box, point)).sort((first, second) => area(first) - area(second));
+export function boxesAt(boxes, point) {
+  return boxes.filter((box) => contains(box, point)).sort((first, second) => area(first) - area(second));
 }
 
 export function countByClass(boxes) {
@@ -98,17 +135,12 @@ export function countByClass(boxes) {
 
 /** Boxes as the server stores them in an annotation. */
 export function forSubmission(boxes) {
-  return forDraft(boxes).map(({ score, ...box }) => box);
+  return forDraft(boxes).map(({ score, touched, ...box }) => box);
 }
 
-/** Boxes as the server keeps them in a draft. */
+/** Boxes as a draft keeps them, with which of them the reader has confirmed one by one. */
 export function forDraft(boxes) {
-  return boxes.map(({ class: classId, x, y, width, height, score, origin }) => {
-    return { class: classId, x, y, width, height, score, origin };
+  return boxes.map(({ class: classId, x, y, width, height, score, origin, touched }) => {
+    return { class: classId, x, y, width, height, score, origin, touched };
   });
-}
-
-/** As a draft, with what only this browser knows: which boxes the reader has confirmed one by one. */
-export function forBrowser(boxes) {
-  return forDraft(boxes).map((box, index) => ({ ...box, touched: boxes[index].touched }));
 }

@@ -4,7 +4,7 @@
 const PREFIX = "marrowloop";
 
 export class Storage {
-  constructor(reader, batch) {
+  constructor(reader, batch = null) {
     this.reader = reader;
     this.batch = batch;
   }
@@ -13,7 +13,7 @@ export class Storage {
   put(kind, task, record) {
     try {
       const { reader, batch } = this;
-      localStorage.setItem(`${PREFIX}:${kind}:${task}`, JSON.stringify({ ...record, reader, batch }));
+      localStorage.setItem(`${PREFIX}:${kind}:${task}`, JSON.stringify({ ...record, id: task, reader, batch }));
       return true;
     } catch {
       return false;
@@ -32,12 +32,13 @@ export class Storage {
     }
   }
 
-  /** All records of a kind of this reader and batch, the oldest first. */
+  /** All records of a kind of this reader, of this batch or (no batch given) of all, the oldest first. */
   all(kind) {
     const start = `${PREFIX}:${kind}:`;
     const keys = Object.keys(localStorageOrEmpty()).filter((key) => key.startsWith(start));
-    const records = keys.map((key) => this.read(key)).filter((record) => record?.batch === this.batch);
-    return records.sort((first, second) => first.kept - second.kept);
+    const records = keys.map((key) => this.read(key)).filter((record) => record !== null);
+    const wanted = this.batch ? records.filter((record) => record.batch === this.batch) : records;
+    return wanted.sort((first, second) => first.kept - second.kept);
   }
 
   read(key) {

@@ -1,9 +1,9 @@
 // The film strip: every cell of the tile as a crop, by class, the least certain first; and the same as a table for
 // screen readers. Crops are redrawn only when their box changes, and only once the tile itself is on screen.
 
-import { centre } from "./geometry.mjs";
+import { centre, differs } from "./geometry.mjs";
 import { keepFocus, make, swatch } from "./panels.mjs";
-import { certainty, walkOrder } from "./state.mjs";
+import { certainty, selectedKeys, walkOrder } from "./state.mjs";
 import { DOUBTFUL_BELOW, formatCertainty } from "./tags.mjs";
 
 const SIDE = 72;
@@ -25,13 +25,15 @@ export class FilmStrip {
     list.addEventListener("pointerover", (event) => editor.hover(keyOf(event.target)));
     list.addEventListener("pointerleave", () => editor.hover(null));
     editor.on("work", () => this.reset());
-    editor.on("boxes", () => this.update());
+    editor.on("boxes filter", () => this.update());
     editor.on("selection", () => this.showSelection());
+    editor.on("picture", () => this.redraw());
   }
 
   click(event) {
     const key = keyOf(event.target);
     if (key === null) return;
+    if (event.shiftKey) return this.editor.toggle(key);
     this.editor.select(key);
     this.editor.reveal();
   }
@@ -46,16 +48,17 @@ export class FilmStrip {
   }
 
   update() {
-    const wanted = this.editor.classes.flatMap((cellClass) => this.groupOf(cellClass));
-    const alive = new Set(this.editor.state.boxes.map((box) => box.key));
+    const { shown } = this.editor;
+    const wanted = this.editor.classes.flatMap((cellClass) => this.groupOf(cellClass, shown));
+    const alive = new Set(shown.map((box) => box.key));
     for (const key of this.cells.keys()) if (!alive.has(key)) this.cells.delete(key);
     place(this.list, wanted);
     this.showSelection();
   }
 
   /** The heading and the crops of one class. */
-  groupOf(cellClass) {
-    const boxes = walkOrder(this.editor.state.boxes.filter((box) => box.class === cellClass.id));
+  groupOf(cellClass, shown) {
+    const boxes = walkOrder(shown.filter((box) => box.class === cellClass.id));
     if (!boxes.length) return [];
     return [this.heading(cellClass, boxes.length), ...boxes.map((box) => this.cell(box, cellClass))];
   }
@@ -75,7 +78,7 @@ export class FilmStrip {
     const known = this.cells.get(box.key);
     if (known?.box === box) return known.item;
     const cell = known ?? this.makeCell(box.key);
-    const moved = !known || ["x", "y", "width", "height"].some((name) => known.box[name] !== box[name]);
+    const moved = !known || differs(known.box, box);
     cell.box = box;
     const score = certainty(box);
     cell.code.textContent = cellClass.code;
@@ -106,6 +109,10 @@ export class FilmStrip {
     return cell;
   }
 
+  redraw() {
+    for (const cell of this.cells.values()) this.drawLater(cell);
+  }
+
   drawLater(cell) {
     this.waiting.add(cell);
     this.frame ??= requestAnimationFrame(() => this.drawSome());
@@ -122,7 +129,7 @@ export class FilmStrip {
   }
 
   drawCrop({ crop, box }) {
-    const image = this.editor.work?.image;
+    const image = this.editor.picture;
     if (!image) return;
     const ratio = window.devicePixelRatio || 1;
     crop.width = crop.height = Math.round(SIDE * ratio);
@@ -136,13 +143,16 @@ export class FilmStrip {
   }
 
   showSelection() {
-    const { selected } = this.editor.state;
-    this.list.querySelector('[aria-pressed="true"]')?.setAttribute("aria-pressed", "false");
-    const cell = this.cells.get(selected);
-    if (!cell) return;
-    cell.button.setAttribute("aria-pressed", "true");
-    scrollInto(this.list, cell.item);
+    const { state } = this.editor;
+    const keys = new Set(selectedKeys(state));
+    for (const [key, { button }] of this.cells) setPressed(button, keys.has(key));
+    const cell = this.cells.get(state.selected);
+    if (cell) scrollInto(this.list, cell.item);
   }
+}
+
+function setPressed(button, pressed) {
+  if (button.ariaPressed !== String(pressed)) button.ariaPressed = String(pressed);
 }
 
 function keyOf(element) {
@@ -171,14 +181,13 @@ export class BoxTable {
     this.editor = editor;
     this.body = body;
     this.rows = new Map();
-    this.selectedRow = null;
     editor.on("work", () => this.rows.clear());
-    editor.on("work boxes", () => this.update());
+    editor.on("work boxes filter", () => this.update());
     editor.on("selection", () => this.showSelection());
   }
 
   update() {
-    const order = walkOrder(this.editor.state.boxes);
+    const order = walkOrder(this.editor.shown);
     place(this.body, order.map((box, index) => this.row(box, index + 1)));
     const alive = new Set(order.map((box) => box.key));
     for (const key of this.rows.keys()) if (!alive.has(key)) this.rows.delete(key);
@@ -199,8 +208,7 @@ export class BoxTable {
   }
 
   showSelection() {
-    this.selectedRow?.setAttribute("aria-selected", "false");
-    this.selectedRow = this.rows.get(this.editor.state.selected)?.row ?? null;
-    this.selectedRow?.setAttribute("aria-selected", "true");
+    const selected = new Set(selectedKeys(this.editor.state));
+    for (const [key, { row }] of this.rows) row.setAttribute("aria-selected", String(selected.has(key)));
   }
 }

@@ -5,6 +5,9 @@ const MARGIN = 8;
 const LARGEST_SCALE = 32;
 // The tile can be pulled this far (CSS px) past the pane's edge: room to work at its border, never lost from sight.
 const SLACK = 80;
+// A box smaller than the first (CSS px) on an image shown reduced is brought as near as the second.
+const SMALLEST_SIDE = 40;
+const GOOD_SIDE = 96;
 
 const clamp = (value, low, high) => Math.max(low, Math.min(value, high));
 
@@ -12,6 +15,11 @@ const clamp = (value, low, high) => Math.max(low, Math.min(value, high));
 export function fit(tile, pane) {
   const room = (size) => Math.max(1, size - 2 * MARGIN);
   return centred(tile, pane, Math.min(room(pane.width) / tile.width, room(pane.height) / tile.height));
+}
+
+/** The tile with one tile's width around it, in the middle. */
+export function fitAround(tile, pane) {
+  return centred(tile, pane, fit({ width: 3 * tile.width, height: 3 * tile.height }, pane).scale);
 }
 
 /** One image pixel on one screen pixel: `ratio` is the device pixel ratio. */
@@ -28,7 +36,8 @@ function centred(tile, pane, scale) {
 
 /** Zooms by `factor` and leaves the tile's point under `at` (pane px) where it is. */
 export function zoomAt(view, factor, at, tile, pane) {
-  const smallest = fit(tile, pane).scale / 2;
+  // On a dense screen 1:1 can be smaller than that: zooming out never makes the tile larger.
+  const smallest = Math.min(fitAround(tile, pane).scale, view.scale);
   const scale = clamp(view.scale * factor, smallest, LARGEST_SCALE);
   const point = toTile(view, at);
   return keepVisible({ scale, x: at.x - point.x * scale, y: at.y - point.y * scale }, tile, pane);
@@ -53,10 +62,22 @@ export const toTile = (view, at) => ({ x: (at.x - view.x) / view.scale, y: (at.y
 
 export const toPane = (view, point) => ({ x: point.x * view.scale + view.x, y: point.y * view.scale + view.y });
 
-/** The view unchanged if the box is wholly in the pane, else panned so that the box is in its middle. */
+/**
+ * The view unchanged if the box is wholly in the pane, else panned so that the box is in its middle. On a large image
+ * that is shown reduced, a box too small to be judged is brought nearer.
+ */
 export function reveal(view, box, tile, pane) {
+  const side = Math.min(box.width, box.height);
+  if (view.scale < 1 && side * view.scale < SMALLEST_SIDE) {
+    return centreOn({ ...view, scale: Math.min(1, GOOD_SIDE / side) }, box, tile, pane);
+  }
   const start = toPane(view, box);
   const end = toPane(view, { x: box.x + box.width, y: box.y + box.height });
-  if (start.x >= 0 && start.y >= 0 && end.x <= pane.width && end.y <= pane.height) return view;
-  return pan(view, (pane.width - start.x - end.x) / 2, (pane.height - start.y - end.y) / 2, tile, pane);
+  const isInside = start.x >= 0 && start.y >= 0 && end.x <= pane.width && end.y <= pane.height;
+  return isInside ? view : centreOn(view, box, tile, pane);
+}
+
+function centreOn(view, box, tile, pane) {
+  const middle = toPane(view, { x: box.x + box.width / 2, y: box.y + box.height / 2 });
+  return pan(view, pane.width / 2 - middle.x, pane.height / 2 - middle.y, tile, pane);
 }

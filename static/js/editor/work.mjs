@@ -3,7 +3,7 @@
 import { loadImage } from "./api.mjs";
 import { Clock } from "./clock.mjs";
 import { History } from "./history.mjs";
-import { forBrowser, makeState, receiveBoxes } from "./state.mjs";
+import { forDraft, makeState, receiveBoxes } from "./state.mjs";
 
 /** The newest of: the copy kept in this browser, the server's draft, the pre-labels. */
 function startingPoint(task, kept) {
@@ -32,9 +32,21 @@ export function makeWork(task, storage) {
     // True while the server holds another version than the one this work is based on: drafts then stay in this browser.
     conflict: false,
     restored: start === kept,
+    begun: start.sequence > 0,
+    revisited: false,
+    // Another reader who has this tile now, because the lease ran out: told once.
+    heldBy: null,
     uuid: null,
     closed: false,
   };
+}
+
+/** Whether the reader has done this tile before and looks at it again. */
+export const isReview = ({ task }) => task.revision > 0 || Boolean(task.skipped);
+
+/** Whether there is nothing to store: a tile looked at again and left as it was. */
+export function isUnchanged({ task, begun, history, sequence, saved }) {
+  return task.revision > 0 && !begun && !history.canUndo && sequence <= saved;
 }
 
 /** Fetches and decodes the tile's image into `work.image`, or puts the reason why not into `work.imageError`. */
@@ -47,12 +59,12 @@ export async function prepareImage(work) {
   }
 }
 
-/** What this browser keeps of the work until the server has it. */
+/** What the server keeps as a draft, and this browser until the server has it. */
 export function snapshot(work) {
   return {
     sequence: work.sequence,
     revision: work.revision,
-    boxes: forBrowser(work.state.boxes),
+    boxes: forDraft(work.state.boxes),
     effort: work.clock.read(),
   };
 }

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from PIL import Image
 
 from annotation.models import Patient, Project, Slide
 from tests import factories
@@ -86,3 +87,29 @@ def test_facts_are_kept(smear):
     import_slides(smear, patient="P-9", site="sternum", preparation="crush", mpp=0.26)
     slide = Slide.objects.get()
     assert (slide.patient.code, slide.site, slide.preparation, slide.mpp) == ("P-9", "sternum", "crush", 0.26)
+
+
+def test_it_imports_a_folder_of_plain_images(tmp_path):
+    for name in ("a.png", "b.jpg", "c.bmp", "d.webp", "e.tif"):
+        Image.effect_noise((90, 60), 60).convert("RGB").save(tmp_path / name)
+    Image.new("RGB", (20, 20)).save(tmp_path / "icon.png")
+    out, err = StringIO(), StringIO()
+    with pytest.raises(CommandError, match="1 of 6 slides refused"):
+        call_command("import_slides", str(tmp_path), project="Marrow", stdout=out, stderr=err, no_color=True)
+    assert "imported  a.png: patient a, 1 tile, " in out.getvalue()
+    assert "icon.png is 20 x 20 px" in err.getvalue()
+    assert [patient.code for patient in Patient.objects.all()] == ["a", "b", "c", "d", "e"]
+
+
+def test_one_patient_can_be_stated_for_all_images(tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.effect_noise((90, 60), 60).convert("RGB").save(tmp_path / name)
+    import_slides(tmp_path, patient="P-4", mpp=0.1)
+    assert Patient.objects.get().slides.filter(mpp=0.1, tiling="image").count() == 2
+
+
+@pytest.mark.parametrize(("folder", "count"), [("bccd", 250), ("pbc_boxes", 475)])
+def test_every_image_of_the_real_sets_is_imported(folder, count):
+    _, err = import_slides(WSI.parent / folder / "images")
+    assert err == ""
+    assert Slide.objects.filter(tiling="image", mpp=None).count() == Patient.objects.count() == count

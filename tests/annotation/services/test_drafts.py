@@ -27,12 +27,19 @@ def test_a_newer_state_replaces_an_older():
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("late", [1, 2])
-def test_an_older_state_never_replaces_a_newer(late):
+@pytest.mark.parametrize(("late", "answer"), [(1, 2), (2, 3)])
+def test_an_older_state_never_replaces_a_newer_and_is_told_so(late, answer):
     task, user = factories.make_task(), factories.make_user()
     save(task, user, 2, boxes=[factories.box_json()])
-    assert save(task, user, late, boxes=[]) == 2
+    assert save(task, user, late, boxes=[]) == answer > late
     assert len(Draft.objects.get().boxes) == 1
+
+
+@pytest.mark.django_db
+def test_the_same_state_sent_twice_is_stored():
+    task, user = factories.make_task(), factories.make_user()
+    for _ in range(2):
+        assert save(task, user, 2, boxes=[factories.box_json()]) == 2
 
 
 @pytest.mark.django_db

@@ -3,10 +3,12 @@ import threading
 import pytest
 from django.db import connection
 
-from annotation.models import CellClass, Membership, Patient, Role, Task, TaskState, Taxonomy
+from annotation.models import CellClass, Event, Membership, Patient, Role, Task, TaskState, Taxonomy
 from annotation.services.batches import claim_next
 from annotation.services.projects import (
+    KeysRefused,
     NotAllowed,
+    change_keys,
     create_project,
     create_taxonomy,
     remove_member,
@@ -165,3 +167,113 @@ def test_a_list_that_is_not_valid_leaves_nothing():
     with pytest.raises(TaxonomyError):
         create_taxonomy(spec=twice)
     assert not Taxonomy.objects.filter(name="Twice").exists()
+
+
+# Hotkeys and colours: all of a frozen taxonomy that may change
+
+
+def change(taxonomy, keys=None, colours=None, user=None):
+    return change_keys(taxonomy=taxonomy, keys=keys or {}, colours=colours or {}, user=user)
+
+
+def keys_of(taxonomy):
+    return dict(taxonomy.classes.values_list("number", "hotkey"))
+
+
+def test_keys_and_colours_change_and_nothing_else_does():
+    taxonomy = factories.make_taxonomy()
+    before = list(taxonomy.classes.values())
+    assert change(taxonomy, {0: "q", 1: "2"}, {1: "#AABBCC", 2: "#444444"}) == 2
+    expected = [row | {"hotkey": "q"} if row["number"] == 0 else row for row in before]
+    expected = [row | {"colour": "#aabbcc"} if row["number"] == 1 else row for row in expected]
+    assert list(taxonomy.classes.values()) == expected
+
+
+def test_two_keys_change_places_in_one_go():
+    taxonomy = factories.make_taxonomy()
+    assert change(taxonomy, {0: "2", 1: "1"}) == 2
+    assert keys_of(taxonomy) == {0: "2", 1: "1", 2: "o"}
+
+
+def test_all_keys_of_a_long_list_move_on_by_one():
+    taxonomy = create_taxonomy(spec=HCT)
+    before = keys_of(taxonomy)
+    after = {number: before[(number + 1) % len(before)] for number in before}
+    assert change(taxonomy, after) == len(before)
+    assert keys_of(taxonomy) == after
+
+
+def test_a_letter_and_the_same_with_shift_are_two_keys():
+    taxonomy = factories.make_taxonomy()
+    change(taxonomy, {0: "q", 1: "Q", 2: "F"})
+    assert keys_of(taxonomy) == {0: "q", 1: "Q", 2: "F"}
+
+
+def test_a_change_is_in_the_log_of_every_project_that_it_concerns():
+    first, second = factories.make_project(), factories.make_project()
+    elsewhere = create_project(name="Elsewhere", taxonomy=create_taxonomy(spec=HCT), lead=None)
+    assert first.taxonomy == second.taxonomy != elsewhere.taxonomy
+    user = factories.make_user("the lead")
+    change(first.taxonomy, {0: "q"}, {0: "#56b4e9"}, user)
+    events = Event.objects.filter(verb="changed keys")
+    assert {event.project_id for event in events} == {first.pk, second.pk}
+    assert {event.user_name for event in events} == {"the lead"}
+    assert events[0].data == {"classes": {"NEU": {"before": ["1", "#56b4e9"], "after": ["q", "#56b4e9"]}}}
+
+
+def test_what_stays_as_it_is_is_not_in_the_log():
+    taxonomy = factories.make_project().taxonomy
+    assert change(taxonomy, keys_of(taxonomy), dict(taxonomy.classes.values_list("number", "colour"))) == 0
+    assert not Event.objects.filter(verb="changed keys").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "colours", "problems"),
+    [
+        ({0: "z"}, {}, {(0, "hotkey"): "The editor itself uses the key z"}),
+        ({0: ""}, {}, {(0, "hotkey"): "one digit or one letter"}),
+        ({0: "ab"}, {}, {(0, "hotkey"): "one digit or one letter"}),
+        ({0: "ö"}, {}, {(0, "hotkey"): "one digit or one letter"}),
+        ({0: "2"}, {}, {(0, "hotkey"): "also the key of ERY"}),
+        ({0: "q", 1: "q"}, {}, {(0, "hotkey"): "key of ERY", (1, "hotkey"): "key of NEU"}),
+        ({}, {2: "blue"}, {(2, "colour"): "written #rrggbb"}),
+        ({}, {2: ""}, {(2, "colour"): "written #rrggbb"}),
+        ({0: "."}, {0: "#12345"}, {(0, "hotkey"): "The editor", (0, "colour"): "#rrggbb"}),
+    ],
+)
+def test_a_wrong_key_or_colour_changes_nothing_and_is_named(keys, colours, problems):
+    project = factories.make_project()
+    before = list(project.taxonomy.classes.values())
+    with pytest.raises(KeysRefused) as refused:
+        change(project.taxonomy, {2: "x"} | keys, {1: "#000001"} | colours)
+    named = {(number, attribute): reason for number, attribute, reason in refused.value.problems}
+    assert named.keys() == problems.keys()
+    assert all(words in named[place] for place, words in problems.items())
+    assert list(project.taxonomy.classes.values()) == before
+    assert not Event.objects.filter(verb="changed keys").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_leads_who_change_keys_at_once_leave_each_class_its_own():
+    taxonomy = factories.make_taxonomy()
+    start, failures = threading.Barrier(2), []
+
+    def swap(keys):
+        start.wait()
+        try:
+            change(taxonomy, keys)
+        except KeysRefused:
+            pass
+        except Exception as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    wanted = [{0: "2", 1: "1"}, {0: "o", 2: "1"}]
+    threads = [threading.Thread(target=swap, args=[keys]) for keys in wanted]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert sorted(keys_of(taxonomy).values()) == ["1", "2", "o"]

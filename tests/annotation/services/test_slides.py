@@ -192,7 +192,7 @@ def test_an_empty_file_is_refused_before_anything_is_staged(project, smear):
 
 
 def test_another_kind_of_file_is_refused_before_anything_is_staged(project):
-    with pytest.raises(SlideError, match=r"report\.pdf: not a slide format"):
+    with pytest.raises(SlideError, match=r"report\.pdf: not a slide or image format"):
         stage_uploads(project=project, uploads=[SimpleUploadedFile("report.pdf", b"%PDF")], facts=FACTS, user=None)
     assert files("") == []
 
@@ -219,9 +219,9 @@ def test_a_nearly_black_slide_is_refused(project):
     assert_refused(job, "no-tissue", "dapi.ndpi", "nearly black", "fluorescence")
 
 
-def test_a_picture_that_is_no_slide_is_refused(project):
+def test_a_tiff_of_several_pictures_that_is_no_slide_is_refused(project):
     (job,) = imported(project, upload(WSI / "unreadable/plain.tif"))
-    assert_refused(job, "unreadable", "plain.tif", "ordinary TIFF")
+    assert_refused(job, "several-pictures", "plain.tif", "2 pictures")
 
 
 def test_a_blank_slide_is_refused(project, tmp_path):

@@ -49,6 +49,14 @@ def test_a_shifted_row_is_looked_up_where_it_lies():
     assert truth(zones=zones, row_shift=[0] * 12).is_countable(0, 0, 512)
 
 
+def test_an_oblong_image_is_judged_by_both_of_its_sides():
+    zones = ["mmmmt"] * 2 + ["ttttt"] * 4
+    assert truth(zones=zones).is_countable(0, 0, (512, 256))
+    assert not truth(zones=zones).is_countable(0, 0, (512, 257))
+    assert not truth(zones=zones).is_countable(0, 0, (513, 256))
+    assert truth(zones=zones).has_nothing_to_count(0, 256, (640, 512))
+
+
 def test_a_tile_beyond_the_zones_is_not_countable():
     assert not truth().is_countable(5000, 5000, 512)
 

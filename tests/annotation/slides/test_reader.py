@@ -84,7 +84,7 @@ def test_every_vendor_file_is_readable(name):
 @pytest.mark.parametrize("path", UNREADABLE, ids=lambda path: path.name)
 def test_it_refuses_what_openslide_refuses_and_names_the_file(path):
     error = refusal(path, name="Müller 12.svs")
-    assert error.code == "unreadable"
+    assert error.code == ("ordinary-tiff" if path.name == "plain.tif" else "unreadable")
     assert str(error).startswith("Müller 12.svs is ")
     assert path.name not in str(error)
 

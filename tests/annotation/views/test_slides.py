@@ -1,5 +1,6 @@
 """The upload as a browser sends it."""
 
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from django.conf import settings
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
+from PIL import Image
 
 from annotation.models import Job, JobState, Role, Slide
 from annotation.services.jobs import run_job
@@ -114,3 +116,63 @@ def test_htmx_gets_the_list_alone_so_that_the_form_keeps_what_is_typed(client):
     assert 'id="slides"' in page
     assert 'id="import"' not in part
     assert 'id="slides"' in part
+
+
+# Pictures cut from a tile and from around it
+
+
+@pytest.fixture
+def cell(project, smear):
+    """A confirmed box on a tile whose slide really opens."""
+    slide = factories.make_slide(project, file=smear)
+    return factories.make_truth(slide.tiles.all()[4], (0, 100, 120, 60, 50)).boxes.get()
+
+
+PICTURES = {"box_crop": (96, 96), "tile_neighbourhood": (1152, 1152)}
+
+
+def picture_url(name, cell):
+    return reverse(name, args=[cell.pk if name == "box_crop" else cell.annotation.tile_id])
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_a_jpeg_that_the_browser_keeps(client, cell, name):
+    response = client.get(picture_url(name, cell))
+    assert (response.status_code, response["Content-Type"]) == (200, "image/jpeg")
+    assert Image.open(BytesIO(response.content)).size == PICTURES[name]
+    kept = {part.strip() for part in response["Cache-Control"].split(",")}
+    assert kept == {"private", "immutable", "max-age=604800"}
+    again = client.get(picture_url(name, cell), headers={"If-None-Match": response["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    other = client.get(picture_url(name, cell), headers={"If-None-Match": '"another"'})
+    assert other.content == response.content
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_of_another_project_is_not_there(client, cell, name):
+    client.force_login(factories.make_member(factories.make_project()))
+    assert client.get(picture_url(name, cell)).status_code == 404
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_whose_slide_is_gone_says_so_and_is_not_kept(client, project, name):
+    cell = factories.make_truth(factories.make_tile(project), (0, 100, 120, 60, 50)).boxes.get()
+    response = client.get(picture_url(name, cell))
+    assert response.status_code == 404
+    assert "missing from storage" in response.content.decode()
+    assert not response.has_header("ETag")
+    assert "immutable" not in response.get("Cache-Control", "")
+
+
+def test_nothing_lies_around_a_tile_that_is_its_whole_slide(client, project, smear):
+    slide = factories.make_slide(project, file=smear, tiles=1, width=512, height=512)
+    response = client.get(reverse("tile_neighbourhood", args=[slide.tiles.get().pk]))
+    assert response.status_code == 404
+    assert "whole picture" in response.content.decode()
+
+
+def test_a_box_of_a_pre_label_has_its_crop(client, project, smear):
+    slide = factories.make_slide(project, file=smear)
+    task = factories.make_batch(project, slide.tiles.all()).tasks.first()
+    pre_label = factories.make_pre_label(task, factories.make_version(project), (0, 10, 20, 30, 40))
+    assert client.get(reverse("box_crop", args=[pre_label.boxes.get().pk])).status_code == 200
