@@ -25,6 +25,9 @@ class ModelVersion(models.Model):
     weights_sha256 = models.CharField(max_length=64)
     snapshot_hash = models.CharField(max_length=64)
     config = models.JSONField(default=dict, help_text="What it was trained with.")
+    exports = models.JSONField(
+        default=dict, help_text="The same weights for other runtimes: whether they may be used, why, and their SHA-256."
+    )
     is_current = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -37,6 +40,7 @@ class ModelVersion(models.Model):
         "weights",
         "weights_sha256",
         "snapshot_hash",
+        "exports",
     )
 
     class Meta:
@@ -54,6 +58,12 @@ class ModelVersion(models.Model):
         if before and any(getattr(before, field) != getattr(self, field) for field in self.FROZEN_FIELDS):
             raise ValueError(f"{self} of {self.project} never changes; register a new version.")
         super().save(*args, **kwargs)
+
+    @property
+    def refused_export(self) -> str:
+        """Why the version's OpenVINO export may not be used, so that torch computes; empty if it may, or has none."""
+        export = self.exports.get("openvino", {})
+        return "" if export.get("accepted", True) else str(export["text"])
 
 
 class TileScore(models.Model):

@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+MODEL_FILES = ("model.xml", "model.bin")  # of an OpenVINO export
+GPU_FILES = ("nvidia[0-9]*", "dxg")  # in /dev, one of them at least where CUDA can be: dxg on Windows' Linux
+
+Runtime = Literal["auto", "torch", "openvino"]
 
 
 class WeightsError(ValueError):
@@ -51,13 +56,38 @@ class Detector(Protocol):
         """
 
 
-def load_detector(weights: Path, *, image_size: int = 320, device: str = "auto") -> Detector:
+def load_detector(weights: Path, *, image_size: int = 320, device: str = "auto", runtime: Runtime = "auto") -> Detector:
     """The detector in a weights file that ultralytics (or a round of this project) wrote.
 
     image_size: the longer side of a tile is resized to this many px, a multiple of 32; use the size it was trained at.
     device: auto, cpu, cuda or cuda:1.
-    Raises WeightsError, or DeviceError for a device this machine does not have.
+    runtime: what computes. auto: OpenVINO on a processor if the weights have an export beside them (`export_folder`);
+    on a GPU, and without an export, torch. With OpenVINO, torch is not even imported, which takes seconds.
+    Raises WeightsError (for an export of another image size too), DeviceError for a device this machine does not have.
     """
+    folder = export_folder(weights)
+    if runtime == "openvino" or (runtime == "auto" and folder.is_dir() and _is_processor(device)):
+        from inference.engine.openvino_detector import OpenvinoDetector
+
+        detector = OpenvinoDetector(folder)
+        if detector.image_size != image_size:
+            raise WeightsError(
+                f"The export {folder.name} takes images of {detector.image_size} px, not of {image_size} px."
+            )
+        return detector
     from inference.engine.torch_detector import TorchDetector
 
     return TorchDetector(weights, image_size=image_size, device=device)
+
+
+def export_folder(weights: Path) -> Path:
+    """Where the OpenVINO export of a weights file lies: beside it, in a folder of its name."""
+    return weights.with_suffix(".openvino")
+
+
+def _is_processor(device: str) -> bool:
+    if device == "auto" and not any(next(Path("/dev").glob(pattern), None) for pattern in GPU_FILES):
+        return True  # without asking torch
+    from inference.engine.runtime import torch_device
+
+    return torch_device(device).type == "cpu"

@@ -6,29 +6,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.ops import nms
 
 from inference.engine.detector import Detections, WeightsError
+from inference.engine.letterbox import check_image_size, check_tiles, letterbox, to_tile
 from inference.engine.runtime import Cores, bfloat16_is_fast, quiet_ultralytics, torch_device
+from inference.engine.suppression import suppress
 
 BATCH = 16  # tiles per forward pass; more gains nothing on a processor and costs memory
-PADDING = 114  # the grey that ultralytics pads with in training
-CANDIDATES = 3000  # boxes of one tile that enter non-maximum suppression
 
 
 class TorchDetector:
-    """A detector whose convolutions run in bfloat16 where the hardware does that, its box arithmetic in float32."""
+    """A detector whose convolutions run in bfloat16 where the hardware does that, its box arithmetic in float32.
 
-    def __init__(self, weights: Path, *, image_size: int = 320, device: str = "auto") -> None:
-        if image_size <= 0 or image_size % 32:
-            raise ValueError(f"The image size must be a multiple of 32 px, not {image_size}.")
+    exact: everything in float32, which is slower: what another back end is measured against.
+    """
+
+    def __init__(self, weights: Path, *, image_size: int = 320, device: str = "auto", exact: bool = False) -> None:
+        check_image_size(image_size)
         self._device = torch_device(device)
         self._image_size = image_size
-        self._autocast = bfloat16_is_fast(self._device)
+        self._autocast = not exact and bfloat16_is_fast(self._device)
         model = load_model(weights)
         self.classes: tuple[str, ...] = tuple(str(model.names[index]) for index in sorted(model.names))
         self._head = model.model[-1]
@@ -42,20 +42,20 @@ class TorchDetector:
         self, tiles: NDArray[np.uint8], *, min_score: float = 0.05, iou: float = 0.6, max_detections: int = 300
     ) -> list[Detections]:
         """Detections of each tile; see `inference.engine.detector.Detector.detect`."""
-        if tiles.dtype != np.uint8 or tiles.ndim != 4 or tiles.shape[3] != 3:
-            raise ValueError(f"Tiles must be uint8 (N, H, W, 3), not {tiles.dtype} {tiles.shape}.")
+        check_tiles(tiles)
         found: list[Detections] = []
         for batch in _batches(tiles):
             self._cores.share()
             scale = self._image_size / max(batch.shape[1:3])
-            for output in self._forward(batch, scale):
+            for output in self._forward(batch, scale).numpy():
                 detections = suppress(output, min_score=min_score, iou=iou, max_detections=max_detections)
-                found.append(_to_tile(detections, scale, batch.shape[1], batch.shape[2]))
+                found.append(to_tile(detections, scale, batch.shape[1], batch.shape[2]))
         return found
 
     def _forward(self, tiles: NDArray[np.uint8], scale: float) -> torch.Tensor:
         """The decoded head output, float32 (N, 4 + classes, anchors): centre x, y, width, height in network px."""
-        images = torch.from_numpy(_letterbox(tiles, self._image_size, scale)).to(self._device).permute(0, 3, 1, 2)
+        squares = np.stack([letterbox(tile, self._image_size, scale) for tile in tiles])
+        images = torch.from_numpy(squares).to(self._device).permute(0, 3, 1, 2)
         with torch.inference_mode():
             with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._autocast):
                 raw: dict[str, Any] = self._model(images.float().div_(255))  # NHWC in memory is channels_last
@@ -97,45 +97,6 @@ def load_model(weights: Path) -> Any:
     return model
 
 
-def suppress(output: torch.Tensor, *, min_score: float, iou: float, max_detections: int) -> Detections:
-    """Class-agnostic non-maximum suppression: one cell, one box, whatever the classes say.
-
-    output: float32 (4 + classes, anchors), centre x, y, width, height, then the class scores. Boxes keep its px.
-    """
-    scores, class_ids = output[4:].max(dim=0)
-    candidates = torch.nonzero(scores >= min_score).squeeze(1)
-    candidates = candidates[scores[candidates].argsort(descending=True, stable=True)[:CANDIDATES]]
-    centre, size = output[:2, candidates].T, output[2:4, candidates].T
-    corners = torch.cat([centre - size / 2, centre + size / 2], dim=1)
-    kept = nms(corners, scores[candidates], iou)[:max_detections]
-    chosen = candidates[kept]
-    return Detections(
-        boxes=torch.cat([corners[kept, :2], size[kept]], dim=1).numpy(),
-        scores=scores[chosen].numpy(),
-        class_ids=class_ids[chosen].numpy(),
-        class_scores=output[4:, chosen].T.contiguous().numpy(),
-    )
-
-
 def _batches(tiles: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     for start in range(0, len(tiles), BATCH):
         yield tiles[start : start + BATCH]
-
-
-def _letterbox(tiles: NDArray[np.uint8], image_size: int, scale: float) -> NDArray[np.uint8]:
-    """Tiles resized as in training (bilinear), padded right and below to a square: uint8 (N, size, size, 3)."""
-    height, width = (max(1, round(side * scale)) for side in tiles.shape[1:3])
-    images = np.full((len(tiles), image_size, image_size, 3), PADDING, np.uint8)
-    for image, tile in zip(images, tiles, strict=True):
-        image[:height, :width] = cv2.resize(tile, (width, height), interpolation=cv2.INTER_LINEAR)
-    return images
-
-
-def _to_tile(detections: Detections, scale: float, height: int, width: int) -> Detections:
-    """The same detections in tile px, cut at the tile's edges."""
-    first = detections.boxes[:, :2] / scale
-    last = first + detections.boxes[:, 2:] / scale
-    limits = np.array([width, height], np.float32)
-    first, last = np.clip(first, 0, limits), np.clip(last, 0, limits)
-    boxes = np.concatenate([first, last - first], axis=1).astype(np.float32)
-    return Detections(boxes, detections.scores, detections.class_ids, detections.class_scores)

@@ -30,13 +30,14 @@ class Pool:
         return len(self.tile_ids)
 
 
-def without_implausible(pool: Pool, most: int) -> Pool:
+def without_implausible(pool: Pool, most: NDArray[np.float64]) -> Pool:
     """The pool with nothing expected of tiles on which the detector sees more boxes than any confirmed tile holds.
 
-    `most`: the most boxes on a confirmed tile; 0 when none is confirmed yet, which trusts everything. In a thick or
-    smudged place a young detector sees dozens of rare cells; only the random audit should bring such a tile.
+    `most`: float (n,), the most boxes on a confirmed tile of the same area; 0 when none is confirmed yet, which trusts
+    everything. In a thick or smudged place a young detector sees dozens of rare cells; only the random audit should
+    bring such a tile.
     """
-    trusted = pool.expected.sum(axis=1) <= PLAUSIBLE_FACTOR * most if most else np.ones(len(pool), dtype=bool)
+    trusted = (pool.expected.sum(axis=1) <= PLAUSIBLE_FACTOR * most) | (most == 0)
     return replace(pool, expected=np.where(trusted[:, None], pool.expected, np.float32(0)).astype(np.float32))
 
 

@@ -27,11 +27,11 @@ def confirmed_counts(project: Project) -> Counter[int]:
     return counts
 
 
-def most_boxes(project: Project) -> int:
-    """The most boxes that a confirmed tile of the training patients holds."""
+def densest(project: Project) -> float:
+    """The most boxes per px that a confirmed tile of the training patients holds: plain images differ in size."""
     confirmed = Tile.objects.filter(slide__project=project, truth__isnull=False, slide__patient__locked=False)
-    counts = confirmed.annotate(boxes=Count("truth__boxes")).order_by("-boxes")
-    return int(counts.values_list("boxes", flat=True).first() or 0)
+    counts = confirmed.annotate(boxes=Count("truth__boxes")).values_list("boxes", "width", "height")
+    return max((boxes / (width * height) for boxes, width, height in counts), default=0.0)
 
 
 def choose_tiles(
@@ -45,7 +45,8 @@ def choose_tiles(
     classes = list(project.taxonomy.classes.all())
     if version is not None:
         score_pool(tiles=tiles, version=version, on_progress=on_progress)
-    pool = without_implausible(_pool(tiles, version, len(classes)), most_boxes(project))
+    areas = np.array([tile.width * tile.height for tile in tiles], dtype=np.float64)
+    pool = without_implausible(_pool(tiles, version, len(classes)), densest(project) * areas)
     if strategy == "rare" and version is not None:
         counts = confirmed_counts(project)
         choices = select_rare(

@@ -5,16 +5,20 @@ from itertools import islice
 
 import numpy as np
 from django.db import transaction
+from django.db.models import OuterRef, Subquery, prefetch_related_objects
 
 from annotation.models import Annotation, Batch, Box, Project, Task, Tile
 from annotation.selectors import pool_of
-from annotation.services.annotations import MIN_SIDE, pre_label_uuid
+from annotation.services.annotations import MAX_BOXES, MIN_SIDE, pre_label_uuid
 from annotation.services.tiles import read_tiles
-from inference.engine.detector import Detections
+from inference.engine.detector import Detections, Detector
+from inference.engine.windows import detect_images
 from inference.models import ModelVersion, TileScore
+from inference.services.reading import done_ahead
 from inference.services.registry import detector_of
 
 CHUNK = 16  # tiles that go through the detector and into the database together
+CHUNK_PIXELS = 10_000_000  # fewer of them where they are large images, which fill the memory
 PRE_LABEL_SCORE = 0.25
 EXPECTED_SCORE = 0.05
 SCORE_DECIMALS = 4
@@ -27,37 +31,37 @@ def pre_label_batch(*, batch: Batch, version: ModelVersion, on_progress: Progres
 
     Safe to run again: a tile that this version has labelled is not labelled twice.
     """
-    tasks = list(batch.tasks.filter(state="open", revision=0).select_related("tile__slide").order_by("tile__slide_id"))
-    done = dict(
-        Annotation.objects.filter(author=version.author, tile__in=[task.tile_id for task in tasks]).values_list(
-            "tile_id", "pk"
-        )
-    )
-    todo = [task.tile for task in tasks if task.tile_id not in done]
+    # Neighbours follow each other: a slide's blocks of pixels that two tiles share are decoded once.
+    order = ("tile__slide_id", "tile__row", "tile__column")
+    tasks = list(batch.tasks.filter(state="open", revision=0).select_related("tile__slide").order_by(*order))
+    tile_keys = [task.tile_id for task in tasks]
+    done = set(Annotation.objects.filter(author=version.author, tile__in=tile_keys).values_list("tile_id", flat=True))
+    todo = list({task.tile_id: task.tile for task in tasks if task.tile_id not in done}.values())
     numbers = dict(version.taxonomy.classes.values_list("number", "pk"))
     labelled = 0
     for tiles, found in _detect(version, todo, min_score=PRE_LABEL_SCORE):
-        with transaction.atomic():
-            for tile, detections in zip(tiles, found, strict=True):
-                done[tile.pk] = _write_pre_label(version, tile, detections, numbers).pk
+        _write_pre_labels(version, tiles, found, numbers)
         labelled += len(tiles)
         on_progress(labelled, len(todo))
-    Task.objects.bulk_update(_with_pre_labels(tasks, done), ["pre_label"], batch_size=500)
+    own = Annotation.objects.filter(author=version.author, tile=OuterRef("tile")).values("pk")
+    Task.objects.filter(pk__in=[task.pk for task in tasks]).update(pre_label=Subquery(own))
     return labelled
 
 
-def _with_pre_labels(tasks: list[Task], done: dict[int, int]) -> list[Task]:
-    for task in tasks:
-        task.pre_label_id = done[task.tile_id]
-    return tasks
-
-
-def _write_pre_label(version: ModelVersion, tile: Tile, found: Detections, numbers: dict[int, int]) -> Annotation:
-    annotation = Annotation.objects.create(
-        uuid=pre_label_uuid(author=version.author, tile=tile), tile=tile, author=version.author
+@transaction.atomic
+def _write_pre_labels(
+    version: ModelVersion, tiles: list[Tile], found: list[Detections], numbers: dict[int, int]
+) -> None:
+    annotations = Annotation.objects.bulk_create(
+        Annotation(uuid=pre_label_uuid(author=version.author, tile=tile), tile=tile, author=version.author)
+        for tile in tiles
     )
-    Box.objects.bulk_create(_boxes(annotation, tile, found, numbers))
-    return annotation
+    Box.objects.bulk_create(
+        box
+        for annotation, detections in zip(annotations, found, strict=True)
+        # The best come first, and more than so many nobody could confirm.
+        for box in islice(_boxes(annotation, annotation.tile, detections, numbers), MAX_BOXES)
+    )
 
 
 def _boxes(annotation: Annotation, tile: Tile, found: Detections, numbers: dict[int, int]) -> Iterator[Box]:
@@ -113,15 +117,29 @@ def pool_tiles(project: Project) -> list[Tile]:
 def _detect(
     version: ModelVersion, tiles: list[Tile], *, min_score: float
 ) -> Iterator[tuple[list[Tile], list[Detections]]]:
-    if not tiles:
-        return
-    detector = detector_of(version)
-    for chunk in _chunks(read_tiles(tiles)):
-        found = detector.detect(np.stack([pixels for _, pixels in chunk]), min_score=min_score)
-        yield [tile for tile, _ in chunk], found
+    if tiles:
+        yield from detect_tiles(detector_of(version), tiles, min_score=min_score)
 
 
-def _chunks(items: Iterable[tuple[Tile, np.ndarray]]) -> Iterator[list[tuple[Tile, np.ndarray]]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, CHUNK)):
+def detect_tiles(
+    detector: Detector, tiles: Iterable[Tile], *, min_score: float
+) -> Iterator[tuple[list[Tile], list[Detections]]]:
+    """The detections of every tile, of any sizes, some tiles at a time and in their order.
+
+    The next tiles are read from their slides meanwhile.
+    """
+    tiles = list(tiles)
+    prefetch_related_objects(tiles, "slide")  # here: the threads that read must not ask the database
+    for chunk in done_ahead(lambda some: list(read_tiles(some)), _chunks(tiles)):
+        yield [tile for tile, _ in chunk], detect_images(detector, [pixels for _, pixels in chunk], min_score=min_score)
+
+
+def _chunks(tiles: Iterable[Tile]) -> Iterator[list[Tile]]:
+    chunk: list[Tile] = []
+    for tile in tiles:
+        chunk.append(tile)
+        if len(chunk) == CHUNK or sum(one.width * one.height for one in chunk) >= CHUNK_PIXELS:
+            yield chunk
+            chunk = []
+    if chunk:
         yield chunk

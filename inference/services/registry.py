@@ -11,13 +11,20 @@ from annotation.services.events import record
 from annotation.services.storage import local_path, sha256_of, store
 from inference.engine.detector import Detector
 from inference.models import DetectorKind, ModelVersion
+from inference.services.model_exports import ModelExport, has_export
 
 
 @transaction.atomic
 def register_version(
-    *, project: Project, weights: Path, snapshot_hash: str, config: dict[str, Any], user: User | None = None
+    *,
+    project: Project,
+    weights: Path,
+    snapshot_hash: str,
+    config: dict[str, Any],
+    export: ModelExport | None = None,
+    user: User | None = None,
 ) -> ModelVersion:
-    """Put weights into storage and make them the project's next version."""
+    """Put weights, and their export, into storage and make them the project's next version."""
     # Two registrations at once would take the same number; the project's row is the queue.
     Project.objects.select_for_update().get(pk=project.pk)
     number = (project.model_versions.aggregate(highest=Max("number"))["highest"] or 0) + 1
@@ -34,6 +41,7 @@ def register_version(
         weights_sha256=digest,
         snapshot_hash=snapshot_hash,
         config=config,
+        exports=export.keep(name) if export else {},
     )
     record(project=project, user=user, verb="registered", subject=version, sha256=digest)
     return version
@@ -55,7 +63,14 @@ def current_version(project: Project) -> ModelVersion | None:
 
 
 def detector_of(version: ModelVersion) -> Detector:
-    """Load a version's weights; only a worker does this. Raises WeightsError or FileNotFoundError."""
+    """Load a version, by its OpenVINO export if it may be used; only a worker does this.
+
+    Raises WeightsError or FileNotFoundError.
+    """
     from inference.engine.detector import load_detector
 
-    return load_detector(local_path(version.weights), image_size=int(version.config["image_size"]))
+    return load_detector(
+        local_path(version.weights),
+        image_size=int(version.config["image_size"]),
+        runtime="auto" if has_export(version) else "torch",
+    )

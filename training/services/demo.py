@@ -104,7 +104,7 @@ def answer_batch(*, batch: Batch, truths: dict[str, Truth], user: User) -> None:
     for task in tasks:
         tile = task.tile
         truth = truths[tile.slide.patient.code]
-        place = (tile.x, tile.y, tile.extent)
+        place = (tile.x, tile.y, tile.extents)
         if truth.is_countable(*place) or truth.has_nothing_to_count(*place):
             enter_truth(truth=truth, tiles=[tile], source="demo truth", user=user)
         else:

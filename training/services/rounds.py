@@ -218,7 +218,8 @@ def train(running: RunningJob, round_: Round) -> dict[str, Any]:
         running, round_.snapshot, settings_of(round_), key=f"round-{round_.pk}", on_version=go_on
     )
     found = "" if map50 is None else f", mAP@0.5 {map50:.2f} on the validation part"
-    return {"model_version": version.pk, "message": f"{version}{found}"}
+    slower = f"; torch computes, not OpenVINO: {version.refused_export}" if version.refused_export else ""
+    return {"model_version": version.pk, "message": f"{version}{found}{slower}"}
 
 
 def evaluate(running: RunningJob, round_: Round) -> dict[str, Any]:

@@ -12,20 +12,24 @@ from annotation.models import Tile, User
 from annotation.services.exports import tile_name, truth_tiles
 from annotation.services.jobs import JobCancelled, JobError, RunningJob
 from annotation.services.storage import local_path, work_dir
-from annotation.services.tiles import read_tile, read_tiles
+from annotation.services.tiles import read_tile
+from inference.engine.detector import Detections
 from inference.models import ModelVersion
+from inference.services.model_exports import make_export
+from inference.services.pre_labels import detect_tiles
 from inference.services.registry import current_version, detector_of, make_current, register_version
 from training.engine.metrics import evaluate, every_class
 from training.models import Evaluation, Part, Snapshot
 from training.services.snapshots import check_no_locked_patient, truth_boxes, truth_hash
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
     from training.engine.dataset import TrainingTile
     from training.engine.trainer import Progress
     from training.services.rounds import RoundSettings
 
 EVALUATION_SCORE = 0.01  # low, so that the precision-recall curve has its tail
-EVALUATION_CHUNK = 16
 
 
 def train_snapshot(
@@ -87,16 +91,26 @@ def train_snapshot(
             raise JobCancelled from None
         except (TrainingError, ValueError) as error:
             raise JobError(str(error)) from error
+        running.report(1.0, "exporting for OpenVINO, and measuring the export against torch", at_once=True)
+        tiles = list(_tiles_of(snapshot))
+        export = make_export(weights=weights, folder=folder / "openvino", image_size=config.image_size, tiles=tiles)
+        running.check()
         with transaction.atomic():
             version = register_version(
                 project=project,
                 weights=weights,
                 snapshot_hash=snapshot.content_hash,
                 config=asdict(settings) | {"started_from": str(start) if start else "scratch"},
+                export=export,
                 user=running.job.created_by,
             )
             on_version(version)
     return version, newest[0] if newest else None
+
+
+def _tiles_of(snapshot: Snapshot) -> "QuerySet[Tile]":
+    keys = snapshot.tiles.values("tile")
+    return Tile.objects.filter(pk__in=keys).select_related("slide").order_by("slide_id", "row", "column")
 
 
 def _training_tiles(snapshot: Snapshot, part: Part) -> "list[TrainingTile]":
@@ -143,15 +157,10 @@ def evaluate_version(running: RunningJob, version: ModelVersion, snapshot: Snaps
     if known is not None:
         return known
     tiles.sort(key=lambda tile: (tile.slide_id, tile.pk))
-    detector = detector_of(version)
-    found = []
-    pending: list[np.ndarray] = []
-    for index, (_, pixels) in enumerate(read_tiles(tiles), start=1):
-        pending.append(pixels)
-        if len(pending) == EVALUATION_CHUNK or index == len(tiles):
-            found += detector.detect(np.stack(pending), min_score=EVALUATION_SCORE)
-            pending = []
-            running.report(0.9 * index / len(tiles), f"{index} of {len(tiles)} tiles")
+    found: list[Detections] = []
+    for _, detections in detect_tiles(detector_of(version), tiles, min_score=EVALUATION_SCORE):
+        found += detections
+        running.report(0.9 * len(found) / len(tiles), f"{len(found)} of {len(tiles)} tiles")
     truths = [box_array(truth_boxes(tile)) for tile in tiles]
     classes = list(version.taxonomy.classes.all())
     patients = [tile.slide.patient.code for tile in tiles]

@@ -8,19 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from inference.engine.detector import WeightsError, load_detector
 from inference.engine.runtime import DeviceError, bfloat16_is_fast, quiet_ultralytics, torch_device
-from inference.engine.torch_detector import BATCH, TorchDetector, load_model, suppress
+from inference.engine.torch_detector import BATCH, TorchDetector, load_model
+from tests.inference.engine.made_weights import CLASSES, untrained_weights
 
 quiet_ultralytics()
 
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel, SegmentationModel  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
-CLASSES = ("blast", "lymphocyte", "basophil")
 
 
 def save(model: Any, path: Path) -> Path:
@@ -30,13 +28,7 @@ def save(model: Any, path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model whose last class biases are raised, so that it detects something everywhere."""
-    torch.manual_seed(0)
-    model = DetectionModel("yolo11n.yaml", nc=len(CLASSES), verbose=False)
-    model.names = dict(enumerate(CLASSES))
-    for branch in model.model[-1].cv3:
-        branch[-1].bias.data += 10.0
-    return save(model, tmp_path_factory.mktemp("weights") / "untrained.pt")
+    return untrained_weights(tmp_path_factory.mktemp("weights") / "untrained.pt")
 
 
 @pytest.fixture(scope="module")
@@ -106,58 +98,21 @@ class TestDetecting:
             detector.detect(wrong)
 
     def test_it_decodes_what_the_model_itself_decodes(self, weights: Path) -> None:
-        detector = TorchDetector(weights, image_size=64, device="cpu")
+        detector = TorchDetector(weights, image_size=64, device="cpu", exact=True)
         pixels = tiles(2, 64, 64)
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
             theirs = load_model(weights)(images)[0]
-        detector._autocast = False
         ours = detector._forward(pixels, 1.0)
         assert torch.allclose(ours, theirs, atol=1e-3)
 
     @pytest.mark.skipif(not bfloat16_is_fast(torch.device("cpu")), reason="this processor has no bfloat16")
     def test_bfloat16_keeps_the_boxes(self, weights: Path) -> None:
-        detector = TorchDetector(weights, image_size=64, device="cpu")
-        reduced = detector._forward(tiles(2, 64, 64), 1.0)
-        detector._autocast = False
-        exact = detector._forward(tiles(2, 64, 64), 1.0)
+        reduced = TorchDetector(weights, image_size=64, device="cpu")._forward(tiles(2, 64, 64), 1.0)
+        exact = TorchDetector(weights, image_size=64, device="cpu", exact=True)._forward(tiles(2, 64, 64), 1.0)
         assert not torch.equal(reduced, exact)
         assert (reduced[:, :4] - exact[:, :4]).abs().max() < 1.0  # px
         assert (reduced[:, 4:] - exact[:, 4:]).abs().max() < 0.05
-
-
-class TestSuppression:
-    def test_one_cell_keeps_one_box_whatever_the_classes_say(self) -> None:
-        output = torch.tensor(
-            [
-                [50.0, 52.0, 90.0],  # centre x
-                [50.0, 50.0, 50.0],  # centre y
-                [20.0, 20.0, 20.0],  # width
-                [20.0, 20.0, 20.0],  # height
-                [0.9, 0.1, 0.2],  # class 0
-                [0.3, 0.8, 0.7],  # class 1
-            ]
-        )
-        # The first two overlap by 18 x 20 of 440: IoU 0.82
-        kept = suppress(output, min_score=0.05, iou=0.6, max_detections=300)
-        assert kept.boxes.tolist() == [[40, 40, 20, 20], [80, 40, 20, 20]]
-        assert kept.class_ids.tolist() == [0, 1]
-        assert kept.class_scores == pytest.approx(np.array([[0.9, 0.3], [0.2, 0.7]]))
-        assert len(suppress(output, min_score=0.05, iou=0.85, max_detections=300)) == 3
-
-    @given(st.integers(0, 1000), st.floats(0.1, 0.9), st.floats(0.0, 0.9))
-    @settings(max_examples=30, deadline=None)
-    def test_no_two_kept_boxes_overlap_more_than_allowed(self, seed: int, iou: float, min_score: float) -> None:
-        torch.manual_seed(seed)
-        output = torch.cat([torch.rand(2, 60) * 100, torch.rand(2, 60) * 40 + 5, torch.rand(3, 60)])
-        kept = suppress(output, min_score=min_score, iou=iou, max_detections=300)
-        assert (kept.scores >= np.float32(min_score)).all()
-        corners = np.concatenate([kept.boxes[:, :2], kept.boxes[:, :2] + kept.boxes[:, 2:]], axis=1)
-        for index, box in enumerate(corners):
-            for other in corners[index + 1 :]:
-                sides = np.clip(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0, None)
-                union = (box[2:] - box[:2]).prod() + (other[2:] - other[:2]).prod() - sides.prod()
-                assert sides.prod() / union <= iou + 1e-5
 
 
 class RunsWhenRead:

@@ -26,10 +26,16 @@ class TestImplausible:
         expected = np.array(
             [[10, 5.1], [10, 5.0], [0, 2]], dtype=np.float32
         )  # totals 15.1, 15.0 and 2 against 1.5 x 10
-        pool = without_implausible(Pool(np.arange(3), ["P01"] * 3, expected), most=10)
+        pool = without_implausible(Pool(np.arange(3), ["P01"] * 3, expected), most=np.full(3, 10.0))
         assert pool.expected.tolist() == [[0, 0], [10, 5], [0, 2]]
         assert pool.tile_ids.tolist() == [0, 1, 2]
 
+    def test_a_large_image_may_hold_more(self) -> None:
+        expected = np.array([[30, 0], [30, 0]], dtype=np.float32)
+        pool = without_implausible(Pool(np.arange(2), ["P01"] * 2, expected), most=np.array([10.0, 40.0]))
+        assert pool.expected.tolist() == [[0, 0], [30, 0]]
+
     def test_without_a_confirmed_tile_everything_is_believed(self) -> None:
         expected = np.array([[100, 0]], dtype=np.float32)
-        assert without_implausible(Pool(np.arange(1), ["P01"], expected), most=0).expected.tolist() == [[100, 0]]
+        pool = without_implausible(Pool(np.arange(1), ["P01"], expected), most=np.zeros(1))
+        assert pool.expected.tolist() == [[100, 0]]

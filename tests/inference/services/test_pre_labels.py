@@ -1,11 +1,14 @@
 import pytest
+from django.core.files.storage import default_storage
+from PIL import Image
 
-from annotation.models import Annotation, Box
+from annotation.models import Annotation, Box, Task, Tile
 from annotation.services.annotations import parse_boxes
 from annotation.services.batches import claim_next
+from annotation.slides.reader import SlideError
 from inference.models import TileScore
 from inference.services import pre_labels
-from inference.services.pre_labels import pool_tiles, pre_label_batch, score_pool
+from inference.services.pre_labels import detect_tiles, pool_tiles, pre_label_batch, score_pool
 from tests import factories
 from tests.factories.detector import ToldDetector
 
@@ -71,6 +74,24 @@ def test_a_labelling_that_was_killed_goes_on_where_it_stopped(batch, version, to
     assert batch.tasks.filter(pre_label=None).count() == 0
 
 
+def test_two_readings_of_a_tile_share_its_pre_label(batch, version, told):
+    detector = told((1, 10, 20, 30, 40, 0.9))
+    first = batch.tasks.first()
+    second = Task.objects.create(batch=batch, tile=first.tile, position=99, replica=1)
+    assert label(batch, version) == 9
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (detector.tiles, second.pre_label) == (9, first.pre_label)
+
+
+def test_another_versions_pre_labels_are_not_mixed_in(batch, version, told):
+    told((1, 10, 20, 30, 40, 0.9))
+    label(batch, version)
+    newer = factories.make_version(batch.project, current=True)
+    assert label(batch, newer) == 9
+    assert all(task.pre_label.author == newer.author for task in batch.tasks.all())
+
+
 def test_what_somebody_has_begun_is_left_alone(batch, version, told):
     told((1, 10, 20, 30, 40, 0.9))
     leased = claim_next(batch=batch, reader=factories.make_user())
@@ -98,6 +119,75 @@ def test_a_pre_label_can_be_confirmed_as_it_is(batch, version, told):
         for box in task.pre_label.boxes.all()
     ]
     assert len(parse_boxes(boxes, task=task)) == 2
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A batch of plain images: two small ones of different shapes, and one large enough for six windows."""
+    project = factories.make_project()
+    tiles = []
+    for width, height in ((90, 60), (1200, 600), (64, 64)):
+        path = tmp_path / f"{width}.png"
+        Image.effect_noise((width, height), 60).convert("RGB").save(path)
+        tiles.append(factories.make_image(project, width=width, height=height, file=path))
+    return factories.make_batch(project, tiles)
+
+
+def test_images_of_several_sizes_get_their_boxes(images, told):
+    version = factories.make_version(images.project, current=True)
+    detector = told((1, 100, 20, 30, 40, 0.9), (0, 5, 6, 20, 30, 0.8))
+    assert label(images, version) == 3
+    assert detector.tiles == 2 + 6
+    boxes = {
+        (task.tile.width, task.tile.height): sorted((box.x, box.y) for box in task.pre_label.boxes.all())
+        for task in images.tasks.all()
+    }
+    # Beyond the edge of the small ones there is nothing; each window of the large one adds its own place.
+    assert boxes[90, 60] == boxes[64, 64] == [(5, 6)]
+    corners = [(x, y) for x in (0, 344, 688) for y in (0, 88)]
+    assert boxes[1200, 600] == sorted((x + dx, y + dy) for x, y in corners for dx, dy in ((5, 6), (100, 20)))
+
+
+def test_the_large_image_is_scored_by_all_of_its_windows(images, told):
+    version = factories.make_version(images.project, current=True)
+    told((1, 20, 20, 30, 40, 0.5))
+    score_pool(tiles=[task.tile for task in images.tasks.all()], version=version, on_progress=lambda done, total: None)
+    expected = {score.tile.width: score.expected[1] for score in TileScore.objects.select_related("tile")}
+    assert expected == {90: pytest.approx(0.5), 64: pytest.approx(0.5), 1200: pytest.approx(3.0)}
+
+
+def test_large_images_go_through_the_detector_few_at_a_time(images, told, monkeypatch):
+    monkeypatch.setattr(pre_labels, "CHUNK_PIXELS", 90 * 60)
+    told((1, 20, 20, 30, 40, 0.5))
+    tiles = [task.tile for task in images.tasks.order_by("pk")]
+    chunks = [some for some, _ in detect_tiles(ToldDetector(), tiles, min_score=0.1)]
+    assert [len(some) for some in chunks] == [1, 1, 1]
+    assert [tile for some in chunks for tile in some] == tiles
+
+
+def test_reading_asks_the_database_for_nothing(images, django_assert_num_queries):
+    """The threads that read would each open a connection of their own, which sees no open transaction."""
+    tiles = list(Tile.objects.filter(slide__project=images.project).order_by("pk"))
+    with django_assert_num_queries(1):  # for the slides, before anything is read
+        found = [len(some) for _, some in detect_tiles(ToldDetector(), tiles, min_score=0.1)]
+    assert found == [3]
+
+
+def test_a_slide_that_is_gone_says_so(images, told):
+    told()
+    version = factories.make_version(images.project, current=True)
+    default_storage.delete(images.tasks.first().tile.slide.files[0])
+    with pytest.raises(SlideError, match="missing from storage"):
+        label(images, version)
+
+
+def test_no_more_boxes_are_drawn_than_can_be_submitted(images, told, monkeypatch):
+    monkeypatch.setattr(pre_labels, "MAX_BOXES", 4)
+    version = factories.make_version(images.project, current=True)
+    told((1, 20, 20, 30, 40, 0.5), (0, 60, 20, 20, 30, 0.9))
+    label(images, version)
+    large = images.tasks.get(tile__width=1200).pre_label
+    assert [box.score for box in large.boxes.all()] == [0.9] * 4
 
 
 def test_the_pool_holds_no_locked_labelled_or_waiting_tile():

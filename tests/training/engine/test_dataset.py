@@ -72,6 +72,41 @@ def test_the_set_can_be_moved_because_it_holds_no_absolute_path(tmp_path: Path) 
     assert data_yaml.read_text().splitlines()[-1] == 'names: ["blast", "odd: \\"name\\""]'
 
 
+def test_a_large_image_becomes_windows_and_a_box_belongs_to_those_that_hold_its_centre(tmp_path: Path) -> None:
+    # 1000 x 600 px: windows at x 0 and 488, y 0 and 88. The first box lies in one window, the second has its centre
+    # where all four overlap, the third is cut: its centre is at 510, 300, in all four.
+    boxes = [(1, 40, 20, 32, 64), (0, 495, 200, 10, 10), (1, 460, 250, 100, 100)]
+    write_dataset(tmp_path / "set", [tile("a", boxes, 600, 1000)], [tile("b", [])], CLASSES)
+    images = sorted(path.stem for path in (tmp_path / "set/images/train").iterdir())
+    assert images == ["a_0_0", "a_0_88", "a_488_0", "a_488_88"]
+    assert cv2.imread(str(tmp_path / "set/images/train/a_488_88.jpg")).shape == (512, 512, 3)
+    shown = {name: [line[0] for line in labels(tmp_path / "set", "train", name).splitlines()] for name in images}
+    assert shown == {"a_0_0": ["1", "0", "1"], "a_0_88": ["0", "1"], "a_488_0": ["0", "1"], "a_488_88": ["0", "1"]}
+    cut = [float(word) * 512 for word in labels(tmp_path / "set", "train", "a_0_88").splitlines()[1].split()[1:]]
+    # From 460 to the window's end at 512, and from 250 - 88 on.
+    assert cut == pytest.approx([486, 212, 52, 100], abs=1e-3)
+
+
+def test_a_window_shows_its_part_of_the_image(tmp_path: Path) -> None:
+    pixels = np.full((512, 1024, 3), 255, np.uint8)
+    pixels[:, 512:] = 40
+    large = TrainingTile("a", lambda: pixels, np.zeros((0, 5)))
+    write_dataset(tmp_path / "set", [large], [tile("b", [])], CLASSES)
+    stored = {path.stem: cv2.imread(str(path)).mean() for path in (tmp_path / "set/images/train").iterdir()}
+    assert stored == {"a_0_0": pytest.approx(255, abs=2), "a_512_0": pytest.approx(40, abs=2)}
+    assert labels(tmp_path / "set", "train", "a_0_0") == ""
+
+
+def test_an_image_that_the_detector_sees_whole_is_one_sample(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set", [tile("a", [], 480, 768)], [tile("b", [])], CLASSES)
+    assert [path.name for path in (tmp_path / "set/images/train").iterdir()] == ["a.jpg"]
+
+
+def test_a_window_never_takes_another_tiles_name(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError):
+        write_dataset(tmp_path / "set", [tile("a_0_0", []), tile("a", [], 600, 1000)], [tile("b", [])], CLASSES)
+
+
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "a b", "a.b"])
 def test_it_refuses_a_name_that_is_no_plain_file_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="tile name"):

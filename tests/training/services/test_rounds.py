@@ -9,7 +9,9 @@ from annotation.models import BatchState, Job, JobKind, JobState
 from annotation.services import jobs
 from annotation.services.jobs import JobError, run_job
 from annotation.services.projects import NotAllowed
+from inference.engine.detector import MODEL_FILES
 from inference.services import pre_labels
+from inference.services.model_exports import ModelExport
 from inference.services.registry import current_version
 from tests import factories
 from tests.factories.detector import ToldDetector
@@ -115,6 +117,25 @@ def test_a_manual_round_runs_through_its_states(project):
     assert (evaluation.part, evaluation.tiles, evaluation.boxes, evaluation.patients) == ("test", 1, 1, 1)
     assert evaluation.metrics["map50"] == pytest.approx(1.0)
     assert round_.done_at is not None
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_the_training_says_if_torch_has_to_compute(project, monkeypatch, tmp_path, accepted):
+    for name in MODEL_FILES:
+        (tmp_path / name).write_text("a model")
+    export = ModelExport(tmp_path, accepted, "sides of boxes differ by at most 3.00 px")
+
+    def train_snapshot(running, snapshot, settings, *, key, on_version):
+        version = factories.make_version(snapshot.project, export=export)
+        on_version(version)
+        return version, 0.5
+
+    monkeypatch.setattr(rounds, "train_snapshot", train_snapshot)
+    round_ = start(project)
+    run_step(round_)
+    job = finish(round_)[1]
+    said = "; torch computes, not OpenVINO: sides of boxes differ by at most 3.00 px"
+    assert job.message == "model 1, mAP@0.5 0.50 on the validation part" + ("" if accepted else said)
 
 
 def test_an_assisted_round_pre_labels_before_it_opens(project):

@@ -3,6 +3,8 @@ from django.core.files.storage import default_storage
 from django.urls import reverse
 
 from annotation.models import Role
+from inference.engine.detector import MODEL_FILES
+from inference.services.model_exports import ModelExport
 from inference.services.registry import current_version
 from tests import factories
 
@@ -56,3 +58,20 @@ def test_a_class_that_training_ignores_has_no_row(client):
     response = client.get(reverse("model", args=[version.pk]))
     codes = list(project.taxonomy.classes.values_list("code", flat=True))
     assert [row["code"] for row in response.context["class_metrics"]] == [code for code in codes if code != "OTH"]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "shown"),
+    [
+        (None, "it has no OpenVINO export"),
+        (True, "OpenVINO on a processor, torch on a GPU"),
+        (False, "torch: the OpenVINO export is not used"),
+    ],
+)
+def test_the_page_says_what_a_version_runs_with(client, project, tmp_path, accepted, shown):
+    for name in MODEL_FILES:
+        (tmp_path / name).write_text("a model")
+    export = None if accepted is None else ModelExport(tmp_path, accepted, "on 36 tiles <b>they differ</b>")
+    page = client.get(reverse("model", args=[factories.make_version(project, export=export).pk])).content.decode()
+    assert shown in page
+    assert ("on 36 tiles &lt;b&gt;they differ&lt;/b&gt;" in page) == (accepted is not None)

@@ -12,7 +12,7 @@ from annotation.models import JobKind, Project, Role, User
 from annotation.services.jobs import create_job
 from annotation.services.projects import create_project, create_taxonomy, set_member
 from annotation.services.slides import SlideFacts, queue_folder
-from annotation.slides.reader import SLIDE_SUFFIXES
+from annotation.slides.image import READABLE_SUFFIXES
 from annotation.taxonomies import HCT
 
 PEOPLE = {"lead": Role.LEAD, "reviewer": Role.REVIEWER, "annotator1": Role.ANNOTATOR, "annotator2": Role.ANNOTATOR}
@@ -41,9 +41,9 @@ class Command(BaseCommand):
         if folder is None:
             create_job(project=project, kind=JobKind.DEMO, subject="four drawn slides, two rounds", created_by=lead)
             return
-        slides = [path for path in folder.iterdir() if path.suffix.lower() in SLIDE_SUFFIXES]
+        slides = [path for path in folder.iterdir() if path.suffix.lower() in READABLE_SUFFIXES]
         if not slides:
-            raise CommandError(f"{folder}: no slide in this folder ({', '.join(sorted(SLIDE_SUFFIXES))}).")
+            raise CommandError(f"{folder}: no slide or image in this folder ({', '.join(sorted(READABLE_SUFFIXES))}).")
         jobs = queue_folder(project=project, paths=slides, facts=SlideFacts(patient=""), user=lead)
         self.stdout.write(f"Importing {len(jobs)} slides from {folder}.")
 

@@ -1,0 +1,190 @@
+"""What benchmarks.prelabel measures. Imported once Django is set up."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from annotation.geometry import boxes_of_tile
+from annotation.models import Box, Job, JobKind, Project, Slide, Tile
+from annotation.services.batches import create_batch
+from annotation.services.jobs import RunningJob, claim_job
+from annotation.services.projects import create_project, create_taxonomy
+from annotation.services.slides import SlideFacts, import_slide
+from annotation.services.storage import local_path
+from annotation.services.tiles import read_tiles
+from annotation.services.truth import Truth, countable_tiles, enter_truth, read_truth
+from annotation.taxonomies import BLOOD_AND_MARROW
+from inference.engine.detector import Runtime, export_folder, load_detector
+from inference.models import ModelVersion
+from inference.services.model_exports import ModelExport, choose_tiles, make_export
+from inference.services.pre_labels import detect_tiles, pre_label_batch
+from inference.services.registry import register_version
+from training.engine.metrics import evaluate, every_class
+from training.services.rounds import RoundSettings
+from training.services.runs import train_snapshot
+from training.services.snapshots import take_snapshot
+
+TRAINING_SLIDES = 6  # some 200 tiles whose every cell is known; the others' tiles are pre-labelled
+EPOCHS = 8
+REPEATS = 3  # the best counts
+EVALUATION_SCORE = 0.01
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What is printed."""
+
+    image_size: int
+    tiles: int
+    boxes: int
+    tiles_per_s: float
+    torch_tiles_per_s: float
+    ultralytics_tiles_per_s: float
+    ultralytics_batch: int
+    ratio: float
+    map50: float
+    map50_delta: float
+    load_average: float
+    check: str
+
+
+def measure(folder: Path, slides: Sequence[Path], *, weights: Path | None, image_size: int, tiles: int) -> Numbers:
+    started = os.getloadavg()[0]
+    project = create_project(name="Benchmark", taxonomy=create_taxonomy(spec=BLOOD_AND_MARROW), lead=None)
+    truths = {path.name: read_truth(path.with_suffix(".json")) for path in slides}
+    _say(f"importing {len(slides)} slides")
+    imported = [_import(project, path) for path in slides]
+    known = [tile for slide in imported[TRAINING_SLIDES:] for tile in countable_tiles(truths[slide.name], slide)]
+    if len(known) < tiles:
+        sys.exit(f"the smears have {len(known)} tiles whose every cell is known, not {tiles}")
+    chosen = choose_tiles(known, tiles)
+    version = (
+        _registered(project, weights, folder, image_size, chosen)
+        if weights
+        else _trained(project, imported[:TRAINING_SLIDES], truths, image_size)
+    )
+    check = version.exports["openvino"]
+    _say(f"OpenVINO {'accepted' if check['accepted'] else 'refused'}: {check['text']}")
+    _say(f"pre-labelling {tiles} tiles {REPEATS} times, then with torch")
+    fast, boxes = max(_timed(version, chosen, exported=True) for _ in range(REPEATS))
+    slow, _ = _timed(version, chosen, exported=False)
+    _say("ultralytics' own predict on the same tiles")
+    plain = _plain(folder, version, image_size, chosen)
+    batch = max(plain, key=lambda size: plain[size])
+    _say("mAP of both")
+    map50, reference = (_map50(version, chosen, truths, runtime) for runtime in ("auto", "torch"))
+    return Numbers(
+        image_size=image_size,
+        tiles=tiles,
+        boxes=boxes,
+        tiles_per_s=fast,
+        torch_tiles_per_s=slow,
+        ultralytics_tiles_per_s=plain[batch],
+        ultralytics_batch=batch,
+        ratio=fast / plain[batch],
+        map50=map50,
+        map50_delta=map50 - reference,
+        load_average=started,
+        check=check["text"],
+    )
+
+
+def _import(project: Project, path: Path) -> Slide:
+    facts = SlideFacts(patient=path.stem, tiling="edge")
+    return import_slide(project=project, paths=[path], name=path.name, facts=facts, user=None)
+
+
+def _trained(project: Project, slides: Sequence[Slide], truths: dict[str, Truth], image_size: int) -> ModelVersion:
+    """A short training as a round would do it, with the export at its end."""
+    for slide in slides:
+        truth = truths[slide.name]
+        enter_truth(truth=truth, tiles=countable_tiles(truth, slide), source="truth")
+    snapshot = take_snapshot(project=project, seed=0)
+    _say(f"training {EPOCHS} epochs on {snapshot.tiles.count()} tiles at {image_size} px")
+    settings = RoundSettings(epochs=EPOCHS, image_size=image_size)
+    job = claim_job(job_pk=Job.objects.create(project=project, kind=JobKind.TRAIN).pk)
+    if job is None:
+        raise RuntimeError("somebody else has the training")
+    with RunningJob(job) as running:
+        version, _ = train_snapshot(running, snapshot, settings, key="benchmark", on_version=lambda version: None)
+    return version
+
+
+def _registered(project: Project, weights: Path, folder: Path, image_size: int, tiles: Sequence[Tile]) -> ModelVersion:
+    export = make_export(weights=weights, folder=folder / "openvino", image_size=image_size, tiles=tiles)
+    config = {"image_size": image_size}
+    return register_version(project=project, weights=weights, snapshot_hash="", config=config, export=export)
+
+
+def _timed(version: ModelVersion, tiles: Sequence[Tile], *, exported: bool) -> tuple[float, int]:
+    """Tiles per second from slide file to boxes in the database, loading the detector included; and the boxes.
+
+    The same weights are registered once more, because a version labels no tile twice.
+    """
+    weights, kept = local_path(version.weights), version.exports["openvino"]
+    export = ModelExport(export_folder(weights), kept["accepted"], kept["text"]) if exported else None
+    copy = register_version(
+        project=version.project, weights=weights, snapshot_hash="", config=version.config, export=export
+    )
+    batch = create_batch(project=version.project, name=str(copy), choices=[(tile.pk, "measured") for tile in tiles])
+    start = time.perf_counter()
+    pre_label_batch(batch=batch, version=copy, on_progress=lambda done, total: None)
+    speed = len(tiles) / (time.perf_counter() - start)
+    if batch.tasks.filter(pre_label__author=copy.author).count() != len(tiles):
+        raise RuntimeError("not every tile has its pre-label")
+    _say(f"  {speed:.1f} tiles/s")
+    return speed, Box.objects.filter(annotation__author=copy.author).count()
+
+
+def _plain(folder: Path, version: ModelVersion, image_size: int, tiles: Sequence[Tile]) -> dict[int, float]:
+    """Tiles per second of `YOLO.predict` for each batch size, in a process without any of our settings."""
+    arrays = folder / "tiles.npy"
+    np.save(arrays, np.stack([pixels[..., ::-1] for _, pixels in read_tiles(tiles)]))  # BGR, as ultralytics takes it
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.plain_predict",
+        str(local_path(version.weights)),
+        str(arrays),
+        str(image_size),
+    ]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    speeds = {int(size): float(speed) for size, speed in json.loads(done.stdout.splitlines()[-1]).items()}
+    for size, speed in speeds.items():
+        _say(f"  batches of {size}: {speed:.1f} tiles/s")
+    return speeds
+
+
+def _map50(version: ModelVersion, tiles: Sequence[Tile], truths: dict[str, Truth], runtime: Runtime) -> float:
+    detector = load_detector(local_path(version.weights), image_size=int(version.config["image_size"]), runtime=runtime)
+    found = [one for _, some in detect_tiles(detector, tiles, min_score=EVALUATION_SCORE) for one in some]
+    classes = list(version.taxonomy.classes.all())
+    numbers = {one.name: one.number for one in classes}
+    metrics = evaluate(
+        [_truth_on(truths[tile.slide.name], tile, numbers) for tile in tiles],
+        found,
+        [one.name for one in classes],
+        [tile.slide.patient.code for tile in tiles],
+        ranked=[every_class(one.boxes, one.class_scores, floor=EVALUATION_SCORE) for one in found],
+        bootstrap=0,
+    )
+    return metrics.map50 or 0.0
+
+
+def _truth_on(truth: Truth, tile: Tile, numbers: dict[str, int]) -> np.ndarray:
+    """float64 (n, 5): class number, x, y, width, height in tile px."""
+    indices, boxes = boxes_of_tile(truth.boxes, tile.x, tile.y, tile.extents, (tile.width, tile.height))
+    classes = [numbers[truth.class_names[index]] for index in indices]
+    return np.column_stack([np.array(classes, np.float64), boxes]).reshape(-1, 5)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
