@@ -361,8 +361,14 @@ answer = Task.objects.filter(batch={batch}, state="leased").update(leased_until=
         page.on("pageerror", lambda error: self.complaints.append(f"{page.url}: {error}"))
         return Editor(page)
 
-    def open(self, batch: int, user: str = "reader", **options: Any) -> Editor:
-        return self.page(self.context(user, **options)).go(batch)
+    def open(self, batch: int, user: str = "reader", *, intercepted: bool = False, **options: Any) -> Editor:
+        """`intercepted`: for tests that hold or answer requests themselves. Chromium tells a page already loaded that
+        its requests are to be stopped, and a request sent before that message arrives is not stopped.
+        """
+        editor = self.page(self.context(user, **options))
+        if intercepted:
+            editor.page.route("**/an-address-nobody-asks-for", lambda route: route.abort())
+        return editor.go(batch)
 
     def sign_in(self, page: Page, user: str) -> None:
         page.goto("/sign-in/")

@@ -113,7 +113,7 @@ def confirm_while_there_are_tiles(editor: Editor, wanted: Wanted) -> str:
 def lost_answer(editing: Editing) -> Wanted:
     """The site stores a submission, but its answer never arrives: the browser sends it again."""
     wanted = Wanted(editing.batch(CELLS, CELLS))
-    editor = editing.open(wanted.batch)
+    editor = editing.open(wanted.batch, intercepted=True)
     editor.page.wait_for_load_state("networkidle")
 
     def swallow(route: Route) -> None:

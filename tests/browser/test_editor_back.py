@@ -180,7 +180,7 @@ def test_a_correction_that_is_undone_leaves_nothing_behind(editing: Editing):
 
 def test_a_tile_on_its_way_is_waited_for_before_it_is_opened_again(editing: Editing):
     batch = editing.batch(CELLS, CELLS, CELLS)
-    editor = editing.open(batch)
+    editor = editing.open(batch, intercepted=True)
     editor.page.wait_for_load_state("networkidle")
     first = editor.task
     held: list[Route] = []

@@ -98,7 +98,7 @@ def test_a_submission_whose_answer_was_lost_counts_once(editing: Editing):
 
 def test_a_server_that_fails_is_asked_again(editing: Editing):
     wanted = Wanted(editing.batch(CELLS, CELLS))
-    editor = editing.open(wanted.batch)
+    editor = editing.open(wanted.batch, intercepted=True)
     editor.page.wait_for_load_state("networkidle")
     editor.page.route("**/draft/", lambda route: route.fulfill(status=500, body="broken"), times=1)
     editor.page.route("**/submit/", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"), times=1)
@@ -318,7 +318,7 @@ def test_a_conflict_put_aside_is_asked_about_again(editing: Editing):
 
 def test_a_tile_that_comes_back_leaves_the_one_on_screen_as_it_was(editing: Editing):
     wanted = Wanted(editing.batch(*[CELLS] * 6))
-    reader = editing.open(wanted.batch)
+    reader = editing.open(wanted.batch, intercepted=True)
     reader.page.wait_for_load_state("networkidle")
     first = reader.task
     editing.end_leases(wanted.batch)
