@@ -161,6 +161,16 @@ def test_a_correction_that_is_left_waits_as_a_draft(editing: Editing):
     assert MINE in editing.stored(batch)[first].newest
 
 
+def test_time_spent_on_a_tile_since_it_was_saved_is_no_work_left_behind(editing: Editing):
+    editor = editing.open(editing.batch(CELLS, CELLS))
+    editor.draw(MINE)
+    editor.saved()
+    editor.page.wait_for_timeout(1_500)  # more than the second that is worth saving
+    editor.page.goto("/")
+    expect(editor.page.get_by_role("heading", name="Projects", exact=True)).to_be_visible()
+    expect(editor.page.locator("#unsent")).to_be_hidden()
+
+
 def test_a_correction_that_is_undone_leaves_nothing_behind(editing: Editing):
     batch = editing.batch(CELLS, CELLS)
     editor = editing.open(batch)

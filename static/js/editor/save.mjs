@@ -35,6 +35,7 @@ export class DraftSaver {
   changed() {
     const { work } = this;
     work.sequence += 1;
+    work.changed = work.sequence;
     this.keep(work);
     this.showSaving();
     if (!work.conflict) this.schedule(DEBOUNCE_MS);
@@ -125,14 +126,15 @@ export class DraftSaver {
     this.send();
   }
 
-  /** The page may be about to close: keeps here and sends now, also the effort spent since the last change. */
+  /** The page may be about to close: keeps changes here, and sends them now, with the effort spent since the last one.
+   * Effort alone is sent, not kept: a page that closes hears no answer, and would leave it here as work unsent. */
   flush() {
     const { work } = this;
     if (!work || work.closed || work.conflict || isUnchanged(work)) return;
     const effortUnsaved = work.clock.activeSeconds() - work.savedActive > EFFORT_WORTH_SAVING_SECONDS;
     if (work.sequence <= work.saved && !effortUnsaved) return;
     if (work.sequence <= work.saved) work.sequence += 1;
-    this.keep(work);
+    if (work.changed > work.saved) this.keep(work);
     const sequence = work.sequence;
     const sent = post(work.task.urls.draft, snapshot(work), { keepalive: true });
     sent.then((answer) => this.received(work, sequence, answer));

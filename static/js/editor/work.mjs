@@ -27,6 +27,7 @@ export function makeWork(task, storage) {
     // shown.
     revision: start.revision,
     sequence: start.sequence,
+    changed: start.sequence, // the sequence number of the last change of a box; later ones tell of time only
     saved: task.draft?.sequence ?? 0,
     savedActive: task.draft?.effort?.active_seconds ?? 0,
     // True while the server holds another version than the one this work is based on: drafts then stay in this browser.
