@@ -23,6 +23,10 @@ class ModelVersion(models.Model):
     kind = models.CharField(max_length=9, choices=DetectorKind.choices, default=DetectorKind.ONE_STAGE)
     weights = models.CharField(max_length=255, help_text="Name in storage.")
     weights_sha256 = models.CharField(max_length=64)
+    classifier = models.CharField(
+        max_length=255, blank=True, help_text="Name in storage; two-stage only: the weights then are the finder's."
+    )
+    classifier_sha256 = models.CharField(max_length=64, blank=True)
     snapshot_hash = models.CharField(max_length=64)
     config = models.JSONField(default=dict, help_text="What it was trained with.")
     exports = models.JSONField(
@@ -39,6 +43,8 @@ class ModelVersion(models.Model):
         "kind",
         "weights",
         "weights_sha256",
+        "classifier",
+        "classifier_sha256",
         "snapshot_hash",
         "exports",
     )

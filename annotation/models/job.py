@@ -29,6 +29,10 @@ class JobKind(models.TextChoices):
     SNAPSHOT = "snapshot", "Take snapshot"
     TRAIN = "train", "Train"
     EVALUATE = "evaluate", "Evaluate"
+    CROSS_VALIDATE = "cross_validate", "Cross-validate"
+    REFRESH = "refresh", "Retrain the classifier"
+    IMPORT_MODEL = "import_model", "Import model"
+    EXPORT_MODEL = "export_model", "Export model"
     DEMO = "demo", "Prepare the demo"
 
 
