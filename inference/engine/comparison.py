@@ -1,15 +1,17 @@
 """How far one detector's answers lie from another's: whether an export may stand for its weights."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from annotation.geometry import iou_matrix
+from inference.engine.crops import crop_cells
 from inference.engine.detector import Detections, Detector
 from inference.engine.suppression import CANDIDATES
+from inference.engine.two_stage import TwoStageDetector
 
 CERTAIN = 0.25  # the score from which a detection is shown to readers
 FLOOR = 0.05  # the score from which detections are compared
@@ -76,6 +78,8 @@ def compare(first: Detector, second: Detector, tiles: Sequence[Pixels]) -> Diffe
     """
     if first.classes != second.classes:
         raise ValueError("The two detectors do not name the same classes.")
+    if isinstance(first, TwoStageDetector) and isinstance(second, TwoStageDetector):
+        return _compare_stages(first, second, tiles)
     answers = [_Answers.of(first, second, tile) for tile in tiles]
     measured = [pair for one in answers for pair in one.differences()]
     return Difference(
@@ -87,16 +91,45 @@ def compare(first: Detector, second: Detector, tiles: Sequence[Pixels]) -> Diffe
     )
 
 
-def compare_export(weights: Path, export: Path, tiles: Sequence[Pixels], *, image_size: int) -> Difference:
+def _compare_stages(first: TwoStageDetector, second: TwoStageDetector, tiles: Sequence[Pixels]) -> Difference:
+    """Finder with finder and classifier with classifier, on the same crops; but AP of both stages together."""
+    finders = compare(first.finder, second.finder, tiles)
+    answers, score = [], finders.score
+    side, size = first.classifier.side, first.classifier.size
+    for tile in tiles:
+        seen = first.detect(tile[None], min_score=FLOOR)[0]
+        answers.append(_Answers(seen, seen, second.detect(tile[None], min_score=FLOOR)[0]))
+        crops = crop_cells(tile, seen.boxes[seen.class_scores.sum(axis=1) >= CERTAIN], side=side, size=size)
+        apart = np.abs(first.classifier.classify(crops) - second.classifier.classify(crops))
+        score = max(score, float(apart.max(initial=0.0)))
+    return replace(finders, score=score, ap=_ap_differences(answers, first.classes))
+
+
+def compare_export(
+    weights: Path,
+    export: Path,
+    tiles: Sequence[Pixels],
+    *,
+    image_size: int,
+    classifier: Path | None = None,
+    classifier_export: Path | None = None,
+) -> Difference:
     """How far an OpenVINO export (its folder) lies from its weights as torch computes them in float32.
 
-    Raises WeightsError.
+    classifier, classifier_export: of a two-stage detector, both. Raises WeightsError.
     """
     from inference.engine.openvino_detector import OpenvinoDetector
     from inference.engine.torch_detector import TorchDetector
 
     exact = TorchDetector(weights, image_size=image_size, device="cpu", exact=True)
-    return compare(exact, OpenvinoDetector(export), tiles)
+    exported = OpenvinoDetector(export)
+    if classifier is None or classifier_export is None:
+        return compare(exact, exported, tiles)
+    from inference.engine.classifier import TorchClassifier
+    from inference.engine.openvino_classifier import OpenvinoClassifier
+
+    first = TwoStageDetector(exact, TorchClassifier(classifier, device="cpu"))
+    return compare(first, TwoStageDetector(exported, OpenvinoClassifier(classifier_export)), tiles)
 
 
 @dataclass(frozen=True)

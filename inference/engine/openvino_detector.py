@@ -1,60 +1,31 @@
 """The OpenVINO back end, for processors: the same weights exported once, run without torch."""
 
-import json
-import os
-import shutil
-import sys
-from collections import deque
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.engine.detector import MODEL_FILES, Detections, WeightsError
+from inference.engine.detector import Detections, WeightsError
 from inference.engine.letterbox import check_image_size, check_tiles, letterbox, to_tile
+from inference.engine.openvino_runtime import Requests, converted, output_of, read_model, write_model
 from inference.engine.suppression import suppress
-
-# OpenVINO sends statistics when it is imported, unless the package that does so is not to be had.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-
-import openvino  # noqa: E402
-
-SPARE = 2  # tiles prepared while others are computed
-FACTS = ["marrowloop", "facts"]  # where the model's file says what this module has to know of it
 
 Floats = NDArray[np.float32]
 
 
 class OpenvinoDetector:
-    """A detector that looks at one tile per core at a time, in bfloat16 where the processor multiplies that.
+    """A detector whose network gives its raw maps; the boxes are worked out of them in float32.
 
-    The network gives its raw maps, and the boxes are worked out of them in float32: bfloat16 has 8 bits, too few for
-    the place of a box. Every tile is computed by one thread, so that no thread waits for another one: on a core that
-    another process holds, a tile only takes longer.
+    The network may compute in bfloat16, which has 8 bits: too few for the place of a box.
     """
 
     def __init__(self, folder: Path) -> None:
-        core = openvino.Core()
-        model, facts = _read(core, folder)
+        model, facts = read_model(folder)
         self.classes: tuple[str, ...] = tuple(facts["classes"])
         self.image_size: int = facts["image_size"]
         self._head = _Head(self.image_size, facts["strides"], facts["bins"])
-        fast = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        compiled = core.compile_model(
-            model,
-            "CPU",
-            {
-                "PERFORMANCE_HINT": "THROUGHPUT",  # as many tiles at once as pay
-                "INFERENCE_NUM_THREADS": os.cpu_count() or 1,
-                "INFERENCE_PRECISION_HINT": "bf16" if fast else "f32",
-                "ENABLE_CPU_PINNING": False,  # a thread may leave a core that another process holds
-            },
-        )
-        wanted = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + SPARE
-        self._requests = [compiled.create_infer_request() for _ in range(wanted)]
+        self._requests = Requests(model)
 
     def detect(
         self, tiles: NDArray[np.uint8], *, min_score: float = 0.05, iou: float = 0.6, max_detections: int = 300
@@ -64,35 +35,11 @@ class OpenvinoDetector:
         height, width = tiles.shape[1:3]
         scale = self.image_size / max(height, width)
         found: list[Detections] = []
-        for boxes, scores in self._maps(tiles, scale):
-            decoded = self._head.decode(boxes, scores, min_score)
+        for request in self._requests.answers(tiles, lambda tile: letterbox(tile, self.image_size, scale)[None]):
+            decoded = self._head.decode(output_of(request, 0), output_of(request, 1), min_score)
             kept = suppress(decoded, min_score=min_score, iou=iou, max_detections=max_detections)
             found.append(to_tile(kept, scale, height, width))
         return found
-
-    def _maps(self, tiles: NDArray[np.uint8], scale: float) -> Iterator[tuple[Floats, Floats]]:
-        """The raw maps of each tile in turn, valid until the next are asked for; further tiles are under way.
-
-        A queue with a call-back would do the same, but a mistake in an OpenVINO call-back ends the whole process.
-        """
-        running: deque[Any] = deque()
-        try:
-            for index, tile in enumerate(tiles):
-                request = self._requests[index % len(self._requests)]
-                if len(running) == len(self._requests):
-                    yield _outputs(running.popleft())  # of this very request
-                request.start_async([letterbox(tile, self.image_size, scale)[None]])
-                running.append(request)
-            while running:
-                yield _outputs(running.popleft())
-        finally:
-            for request in running:  # somebody stopped half-way
-                request.wait()
-
-
-def _outputs(request: Any) -> tuple[Floats, Floats]:
-    request.wait()
-    return request.get_output_tensor(0).data[0], request.get_output_tensor(1).data[0]
 
 
 class _Head:
@@ -139,11 +86,13 @@ def export_openvino(weights: Path, folder: Path, *, image_size: int) -> Path:
     """
     import torch
 
-    from inference.engine.torch_detector import load_model
+    from inference.engine.torch_detector import has_plain_head, load_model
 
     check_image_size(image_size)
     network = load_model(weights)
     head = network.model[-1]
+    if not has_plain_head(network):
+        raise WeightsError("There is no OpenVINO export for models of this kind (YOLOv10, YOLO26, RT-DETR).")
     facts = {
         "classes": [str(network.names[index]) for index in sorted(network.names)],
         "image_size": image_size,
@@ -167,30 +116,4 @@ def export_openvino(weights: Path, folder: Path, *, image_size: int) -> Path:
     shape = [1, image_size, image_size, 3]
     with torch.no_grad():
         program = torch.export.export(Exported(), (torch.zeros(shape, dtype=torch.uint8),))
-    model = openvino.convert_model(program)
-    model.reshape(shape)
-    model.set_rt_info(json.dumps(facts), FACTS)
-    return _write(model, folder)
-
-
-def _write(model: Any, folder: Path) -> Path:
-    growing = folder.with_name(folder.name + ".writing")
-    shutil.rmtree(growing, ignore_errors=True)
-    growing.mkdir(parents=True)
-    openvino.save_model(model, growing / MODEL_FILES[0], compress_to_fp16=False)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(growing, folder)
-    return folder / MODEL_FILES[0]
-
-
-def _read(core: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The model in a folder, and what its file says of it. Raises WeightsError."""
-    missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
-    if missing:
-        raise WeightsError(f"The export {folder.name} has no {missing[0]}.")
-    try:
-        model = core.read_model(folder / MODEL_FILES[0])
-        facts = json.loads(model.get_rt_info(FACTS).astype(str))
-    except Exception as error:  # a damaged or foreign file fails in as many ways as there are files
-        raise WeightsError(f"The export {folder.name} is damaged, or was not made by this program.") from error
-    return model, facts
+    return write_model(converted(program, shape, facts), folder)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from annotation.geometry import iou_matrix
-from inference.engine import openvino_detector
+from inference.engine import openvino_detector, openvino_runtime
 from inference.engine.comparison import compare
 from inference.engine.detector import Detector, WeightsError, export_folder, load_detector
 from inference.engine.openvino_detector import OpenvinoDetector, export_openvino
@@ -49,13 +49,13 @@ class TestDetecting:
         self, learned: Path, exact: TorchDetector, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         usual = []
-        compile_model = openvino_detector.openvino.Core.compile_model
+        compile_model = openvino_runtime.openvino.Core.compile_model
 
         def in_float32(core: object, model: object, device: str, config: dict[str, object]) -> object:
             usual.append(config["INFERENCE_PRECISION_HINT"])
             return compile_model(core, model, device, config | {"INFERENCE_PRECISION_HINT": "f32"})
 
-        monkeypatch.setattr(openvino_detector.openvino.Core, "compile_model", in_float32)
+        monkeypatch.setattr(openvino_runtime.openvino.Core, "compile_model", in_float32)
         detector = OpenvinoDetector(export_folder(learned))
         assert usual[0] in ("bf16", "f32")
         found, expected = (one.detect(tiles(4, 90, 70), min_score=0.01) for one in (detector, exact))
@@ -95,7 +95,7 @@ class TestDetecting:
             assert (item.boxes[:, 1] + item.boxes[:, 3] <= 50 + 1e-3).all()
 
     def test_each_of_many_tiles_gets_its_own_boxes_in_order(self, detector: OpenvinoDetector) -> None:
-        many = tiles(3 * len(detector._requests) + 1)
+        many = tiles(3 * len(detector._requests._requests) + 1)
         for pixels, found in zip(many, detector.detect(many), strict=True):
             alone = detector.detect(pixels[None])[0]
             assert alone.boxes.tolist() == found.boxes.tolist()
@@ -157,7 +157,7 @@ class TestExporting:
 
         folder = Path(shutil.copytree(export_folder(learned), tmp_path / "export"))
         before = (folder / "model.xml").read_bytes()
-        monkeypatch.setattr(openvino_detector.openvino, "save_model", fill_the_disk)
+        monkeypatch.setattr(openvino_runtime.openvino, "save_model", fill_the_disk)
         with pytest.raises(OSError, match="No space"):
             export_openvino(learned, folder, image_size=64)
         assert (folder / "model.xml").read_bytes() == before
