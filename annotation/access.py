@@ -63,3 +63,9 @@ def projects_of(user: User) -> QuerySet[Project]:
 
 def may_create_projects(user: User) -> bool:
     return user.is_staff
+
+
+def require_staff(user: User, what: str) -> None:
+    """Raise PermissionDenied for anybody but an administrator; `what` says what only one may do."""
+    if not user.is_staff:
+        raise PermissionDenied(f"Only an administrator may {what}.")

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 from django.urls import reverse
 
-from annotation.models import Annotation, AuthorKind, Project, TaskState
+from annotation.models import Annotation, AuthorKind, Job, JobKind, Project, TaskState, Tile
 from inference.models import ModelVersion
+from inference.services.model_exports import choose_tiles
 from training.curve_chart import CurvePoint
-from training.models import Evaluation, Round, RoundState
+from training.models import Evaluation, Part, Round, RoundState, Snapshot
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,83 @@ def score_of(version: ModelVersion | None) -> Score | None:
         return None
     interval = evaluation.metrics.get("map50_interval")
     return Score(evaluation.metrics["map50"], (interval[0], interval[1]) if interval else None, evaluation)
+
+
+def snapshot_of(version: ModelVersion) -> Snapshot | None:
+    """What the version was trained on; None of one that was imported."""
+    return Snapshot.objects.filter(project=version.project_id, content_hash=version.snapshot_hash).first()
+
+
+def check_tiles(version: ModelVersion) -> list[Tile]:
+    """Tiles to measure an export of the version on: those it was trained on, else some of its project."""
+    snapshot = snapshot_of(version)
+    if snapshot is None:
+        return project_check_tiles(version.project)
+    keys = snapshot.tiles.values("tile")
+    return list(_in_order(Tile.objects.filter(pk__in=keys)))
+
+
+def project_check_tiles(project: Project) -> list[Tile]:
+    """Some tiles of a project, evenly over its slides: tiles with truth where there are any."""
+    tiles = _in_order(Tile.objects.filter(slide__project=project))
+    known = tiles.filter(truth__isnull=False)
+    keys = list((known if known.exists() else tiles).values_list("pk", flat=True))
+    return list(_in_order(Tile.objects.filter(pk__in=choose_tiles(keys))))
+
+
+def _in_order(tiles: QuerySet[Tile]) -> QuerySet[Tile]:
+    return tiles.select_related("slide").order_by("slide_id", "row", "column")
+
+
+def tiles_trained_on(version: ModelVersion) -> int | None:
+    """The size of the training part of its snapshot; None where it has none here."""
+    snapshot = snapshot_of(version)
+    return snapshot.tiles.filter(part=Part.TRAIN).count() if snapshot else None
+
+
+def evaluation_job(version: ModelVersion) -> Job | None:
+    """The newest job that measures, or measured, this version by itself, outside its round."""
+    jobs = Job.objects.filter(project=version.project_id, kind=JobKind.EVALUATE, arguments__version=version.pk)
+    return jobs.order_by("-pk").first()
+
+
+def has_test_set(project: Project) -> bool:
+    """Whether a patient of the locked test set has a tile with truth."""
+    return Tile.objects.filter(slide__project=project, slide__patient__locked=True, truth__isnull=False).exists()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The evaluations of two versions on the very same tiles and boxes, or why there are none."""
+
+    mine: Evaluation | None
+    theirs: Evaluation | None
+    reason: str = ""
+
+
+def comparison_of(version: ModelVersion, other: ModelVersion) -> Comparison:
+    """The newest pair that can be compared, on the locked test set before the validation part."""
+    of_other = {(one.part, one.truth_hash): one for one in other.evaluations.all()}
+    for mine in version.evaluations.order_by("part", "-pk"):
+        theirs = of_other.get((mine.part, mine.truth_hash))
+        if theirs is not None:
+            return Comparison(mine, theirs)
+    return Comparison(None, None, _why_not_compared(version, other))
+
+
+def _why_not_compared(version: ModelVersion, other: ModelVersion) -> str:
+    first, second = score_of(version), score_of(other)
+    if first is None or second is None:
+        missing = [str(one) for one, score in ((version, first), (other, second)) if score is None]
+        return f"{' and '.join(missing).capitalize()} {'has' if len(missing) == 1 else 'have'} not been evaluated."
+    if first.evaluation.part == second.evaluation.part == Part.VALIDATION:
+        return "Each was measured on the validation part of its own training, and these are not the same tiles."
+    where = [
+        f"{one} on {score.evaluation.tiles} {score.evaluation.get_part_display()} tiles "
+        f"with {score.evaluation.boxes} boxes, on {score.evaluation.created_at:%-d %b %Y}"
+        for one, score in ((version, first), (other, second))
+    ]
+    return f"They were measured on different tiles or boxes: {where[0]}; {where[1]}."
 
 
 def hours_of(round_: Round) -> float:

@@ -9,13 +9,13 @@ from typing import Any
 from uuid import uuid4
 
 from django.core.files.storage import default_storage
-from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
+from django.core.files.uploadedfile import UploadedFile
 from django.db import IntegrityError, transaction
 
 from annotation.models import Job, JobKind, Patient, Project, Slide, Tile, Tiling, User
 from annotation.services.events import record
 from annotation.services.jobs import JobError, RunningJob, create_job
-from annotation.services.storage import local_path, sha256_of, store
+from annotation.services.storage import keep_upload, local_path, sha256_of, store
 from annotation.slides.image import READABLE_SUFFIXES, ImageReader, open_reader
 from annotation.slides.reader import SlideError, SlideInfo, SlideReader, check_readable, group_files, tile_extent
 from annotation.slides.tiling import find_tiles
@@ -62,12 +62,7 @@ def stage_uploads(
     staged: dict[Path, tuple[str, str]] = {}
     for index, (name, upload) in enumerate(zip(names, uploads, strict=True)):
         key = f"{folder}/{index}{PurePath(name).suffix.lower()}"
-        if isinstance(upload, TemporaryUploadedFile):
-            store(Path(upload.temporary_file_path()), key, move=True)
-            # The rename took the temporary file away: it must not be deleted again when the upload is closed.
-            setattr(upload.file, "close_called", True)  # noqa: B010
-        else:
-            default_storage.save(key, upload)
+        keep_upload(upload, key)
         staged[local_path(key)] = (key, name)
     jobs = []
     for group in group_files(list(staged)):

@@ -7,10 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import default_storage
+from django.core.files.uploadedfile import TemporaryUploadedFile, UploadedFile
 
 
 def sha256_of(path: Path) -> str:
@@ -39,6 +41,16 @@ def store(path: Path, name: str, *, move: bool = False) -> str:
     default_storage.delete(name)
     with path.open("rb") as source:
         return str(default_storage.save(name, File(source)))
+
+
+def keep_upload(upload: "UploadedFile[Any]", name: str) -> None:
+    """Put an uploaded file into storage under this name; one that lies on the same disk is renamed."""
+    if not isinstance(upload, TemporaryUploadedFile):
+        default_storage.save(name, upload)
+        return
+    store(Path(upload.temporary_file_path()), name, move=True)
+    # The rename took the temporary file away: it must not be deleted again when the upload is closed.
+    setattr(upload.file, "close_called", True)  # noqa: B010
 
 
 def local_path(name: str) -> Path:

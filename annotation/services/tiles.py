@@ -89,6 +89,13 @@ def crop_jpeg(box: Box) -> bytes:
     return _cached(path, lambda: encode_jpeg(crop_around(read_tile(tile), box)))
 
 
+def place_jpeg(tile: Tile, place: Box) -> bytes:
+    """The same around any place of a tile: a box that is in no annotation. Raises SlideError."""
+    name = f"at-{place.x:g}-{place.y:g}-{place.width:g}-{place.height:g}.jpg"
+    path = cache_dir() / "crops" / str(tile.slide_id) / str(tile.pk) / name
+    return _cached(path, lambda: encode_jpeg(crop_around(read_tile(tile), place)))
+
+
 def crop_around(pixels: np.ndarray, box: Box) -> np.ndarray:
     """The square around the box's centre of 1.25 x its larger side, uint8 (96, 96, 3); grey outside the tile.
 

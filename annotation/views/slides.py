@@ -20,7 +20,7 @@ from annotation.selectors import TILE_STATES, slides_of, tile_states
 from annotation.services.jobs import active_jobs
 from annotation.services.projects import NotAllowed, set_locked
 from annotation.services.slides import SlideFacts, stage_uploads
-from annotation.services.tiles import crop_jpeg, is_whole_slide, neighbourhood_jpeg, slide_jpeg, tile_jpeg
+from annotation.services.tiles import crop_jpeg, is_whole_slide, neighbourhood_jpeg, place_jpeg, slide_jpeg, tile_jpeg
 from annotation.slides.reader import SlideError
 from annotation.views.request import SignedIn, page_of
 
@@ -182,6 +182,29 @@ def box_crop(request: SignedIn, pk: int) -> HttpResponseBase:
     boxes = Box.objects.select_related("annotation__tile__slide__project")
     found = get_for(request.user, boxes, pk, Role.ANNOTATOR, project=lambda box: box.annotation.tile.project)
     return _unchanging(request, f'"box-{pk}"', lambda: crop_jpeg(found))
+
+
+@require_GET
+def tile_crop(request: SignedIn, pk: int) -> HttpResponseBase:
+    """The square around a place of the tile: ?x=&y=&width=&height= in tile px."""
+    found = get_for(request.user, Tile.objects.select_related("slide__project"), pk, Role.ANNOTATOR)
+    place = _place_in(request, found)
+    if place is None:
+        text = "x, y, width and height must name a place of this tile, in its px."
+        return HttpResponse(text, status=400, content_type="text/plain; charset=utf-8")
+    etag = f'"place-{pk}-{place.x:g}-{place.y:g}-{place.width:g}-{place.height:g}"'
+    return _unchanging(request, etag, lambda: place_jpeg(found, place))
+
+
+def _place_in(request: HttpRequest, tile: Tile) -> Box | None:
+    """The place that is asked for, to a tenth of a px; None if it is none of the tile's."""
+    try:
+        x, y, width, height = (round(float(request.GET[name]), 1) for name in ("x", "y", "width", "height"))
+    except (KeyError, ValueError):
+        return None
+    size_fits = 1 <= width <= tile.width and 1 <= height <= tile.height
+    centre_inside = 0 <= x + width / 2 <= tile.width and 0 <= y + height / 2 <= tile.height
+    return Box(x=x, y=y, width=width, height=height) if size_fits and centre_inside else None
 
 
 def _unchanging(request: HttpRequest, etag: str, draw: Callable[[], bytes]) -> HttpResponseBase:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,49 +19,78 @@ logger = logging.getLogger(__name__)
 
 CHECK_TILES = 36
 
+T = TypeVar("T")  # a tile, or its key
+
 
 @dataclass(frozen=True)
 class ModelExport:
-    """An export on disk, and what is to be kept of it: whether it may be used, and why (not)."""
+    """An export on disk, and what is to be kept of it: whether it may be used, and why (not).
+
+    classifier: the folder of a two-stage detector's classifier; `folder` then is the finder's.
+    """
 
     folder: Path
     accepted: bool
     text: str
+    classifier: Path | None = None
 
-    def keep(self, weights_name: str) -> dict[str, Any]:
+    def keep(self, weights_name: str, classifier_name: str = "") -> dict[str, Any]:
         """Put an accepted export into storage beside its weights; returns the content of `ModelVersion.exports`."""
-        files = {}
-        for name in MODEL_FILES if self.accepted else ():
-            store(self.folder / name, _stored_name(weights_name, name))
-            files[name] = sha256_of(self.folder / name)
-        return {"openvino": {"accepted": self.accepted, "text": self.text, "files": files}}
+        kept: dict[str, Any] = {"accepted": self.accepted, "text": self.text, "files": {}}
+        if self.accepted:
+            kept["files"] = _stored(self.folder, weights_name)
+            if self.classifier is not None:
+                kept["classifier_files"] = _stored(self.classifier, classifier_name)
+        return {"openvino": kept}
 
 
-def make_export(*, weights: Path, folder: Path, image_size: int, tiles: Sequence[Tile]) -> ModelExport:
+def _stored(folder: Path, weights_name: str) -> dict[str, str]:
+    """The SHA-256 of each file of an export, now in storage."""
+    for name in MODEL_FILES:
+        store(folder / name, stored_name(weights_name, name))
+    return {name: sha256_of(folder / name) for name in MODEL_FILES}
+
+
+def make_export(
+    *, weights: Path, folder: Path, image_size: int, tiles: Sequence[Tile], classifier: Path | None = None
+) -> ModelExport:
     """Export weights with OpenVINO into a folder, and measure the export against torch on some of the tiles.
 
+    classifier: of a two-stage detector; its export goes into a folder beside the other.
     Whatever goes wrong here is no reason to lose the weights: it becomes the text of an export that is not accepted.
     """
+    classifier_folder = folder.with_name(f"{folder.name}-classifier") if classifier else None
     try:
         from inference.engine.comparison import compare_export
         from inference.engine.openvino_detector import export_openvino
 
         export_openvino(weights, folder, image_size=image_size)
-        difference = compare_export(weights, folder, _pixels(choose_tiles(tiles)), image_size=image_size)
+        if classifier is not None and classifier_folder is not None:
+            from inference.engine.openvino_classifier import export_classifier
+
+            export_classifier(classifier, classifier_folder)
+        difference = compare_export(
+            weights,
+            folder,
+            pixels_of(choose_tiles(tiles)),
+            image_size=image_size,
+            classifier=classifier,
+            classifier_export=classifier_folder,
+        )
     except Exception as error:
         logger.exception("the OpenVINO export of %s failed", weights.name)
         return ModelExport(folder, False, f"{type(error).__name__}: {error}")
-    return ModelExport(folder, difference.is_small, difference.in_words())
+    return ModelExport(folder, difference.is_small, difference.in_words(), classifier_folder)
 
 
-def choose_tiles(tiles: Sequence[Tile], count: int = CHECK_TILES) -> list[Tile]:
+def choose_tiles(tiles: Sequence[T], count: int = CHECK_TILES) -> list[T]:
     """At most so many of the tiles, evenly over their order: the same tiles give the same choice."""
     places = np.linspace(0, len(tiles) - 1, min(count, len(tiles))).round().astype(int)
     return [tiles[place] for place in places]
 
 
-def _pixels(tiles: Sequence[Tile]) -> list[np.ndarray]:
-    """What the detector looks at: each tile, or of a large image the window in its middle."""
+def pixels_of(tiles: Sequence[Tile]) -> list[np.ndarray]:
+    """What the detector looks at: each tile, or of a large image the window in its middle. Raises SlideError."""
     pictures = []
     for _, pixels in read_tiles(tiles):
         height, width = pixels.shape[:2]
@@ -76,14 +105,20 @@ def has_export(version: ModelVersion) -> bool:
     if not known.get("accepted"):
         return False
     try:
-        for name, digest in known["files"].items():
-            if sha256_of(local_path(_stored_name(version.weights, name))) != digest:
-                raise OSError(f"{name} is not the file that was stored")
+        _check_files(version.weights, known["files"])
+        _check_files(version.classifier, known.get("classifier_files", {}))
     except OSError as error:  # a missing file is one of these
         logger.warning("%s of %s computes with torch: %s", version, version.project, error)
         return False
     return True
 
 
-def _stored_name(weights_name: str, name: str) -> str:
+def _check_files(weights_name: str, files: dict[str, str]) -> None:
+    """Raises OSError if a file of an export is not on this machine as it was stored."""
+    for name, digest in files.items():
+        if sha256_of(local_path(stored_name(weights_name, name))) != digest:
+            raise OSError(f"{name} is not the file that was stored")
+
+
+def stored_name(weights_name: str, name: str) -> str:
     return str(export_folder(Path(weights_name)) / name)

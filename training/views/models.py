@@ -3,131 +3,81 @@
 from typing import Any
 
 from django.contrib import messages
-from django.core.files.storage import default_storage
-from django.http import FileResponse, Http404, HttpResponse
-from django.http.response import HttpResponseBase
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from annotation.access import get_for, get_project_for
-from annotation.models import CellClass, Role
+from annotation.models import Job, JobKind, JobState, Project, Role
 from annotation.views.request import SignedIn, page_of
+from inference.forms import ModelImportForm
 from inference.models import ModelVersion
-from inference.services.registry import make_current
-from training.models import Part, Snapshot
-from training.selectors import score_of
+from inference.services.registry import make_current, rolls_back
+from training.selectors import score_of, tiles_trained_on
+from training.views.live import live_page, stamp_of
 
-SHADES = 10
+IMPORTS_SHOWN = 5
 
 
-def _version_for(request: SignedIn, pk: int, role: Role) -> ModelVersion:
+def version_for(request: SignedIn, pk: int, role: Role) -> ModelVersion:
+    """The model version with this key, for a member of at least this role."""
     return get_for(request.user, ModelVersion.objects.select_related("project", "taxonomy"), pk, role)
-
-
-def _tiles_trained_on(version: ModelVersion) -> int | None:
-    snapshot = Snapshot.objects.filter(project=version.project_id, content_hash=version.snapshot_hash).first()
-    return snapshot.tiles.filter(part=Part.TRAIN).count() if snapshot else None
 
 
 @require_GET
 def project_models(request: SignedIn, pk: int) -> HttpResponse:
     project = get_project_for(request.user, pk, Role.ANNOTATOR)
-    rows = []
-    for version in project.model_versions.select_related("round"):
-        score = score_of(version)
-        round_ = getattr(version, "round", None)
-        rows.append(
-            {
-                "version": version,
-                "round_number": round_.number if round_ else None,
-                "map50": score.map50 if score else None,
-                "interval": score.interval if score else None,
-                "tiles": _tiles_trained_on(version),
-            }
-        )
-    context = page_of(request, project, "models") | {"versions": rows}
-    return render(request, "inference/models.html", context)
+    return models_page(request, project, ModelImportForm())
 
 
-@require_GET
-def model(request: SignedIn, pk: int) -> HttpResponse:
-    version = _version_for(request, pk, Role.ANNOTATOR)
-    score = score_of(version)
-    classes = list(version.taxonomy.classes.all())
-    evaluation = score.evaluation if score else None
-    context = page_of(request, version.project, "models") | {
+def models_page(request: SignedIn, project: Project, form: ModelImportForm, status: int = 200) -> HttpResponse:
+    """The list of versions, with what is being imported and, for an administrator, the form to import with."""
+    shared, imports = page_of(request, project, "models"), _imports_of(project)
+    stamp = stamp_of([(job.pk, job.state) for job in imports])
+    live = {
+        "jobs": imports,
+        "active": any(job.is_active for job in imports),
+        "can_act": shared["can_lead"],
+        "stamp": stamp,
+    }
+    answer = live_page(request, stamp, live)
+    if answer is not None:
+        return answer
+    context = (
+        shared
+        | live
+        | {
+            "versions": [_row(version) for version in project.model_versions.select_related("project", "round")],
+            "form": form,
+            "can_import": shared["can_lead"] and request.user.is_staff,
+        }
+    )
+    return render(request, "inference/models.html", context, status=status)
+
+
+def _row(version: ModelVersion) -> dict[str, Any]:
+    score, round_ = score_of(version), getattr(version, "round", None)
+    return {
         "version": version,
-        "round": getattr(version, "round", None),
+        "round_number": round_.number if round_ else None,
         "map50": score.map50 if score else None,
         "interval": score.interval if score else None,
-        "evaluation": evaluation,
-        "tiles": _tiles_trained_on(version),
-        "test_tiles": evaluation.tiles if evaluation else None,
-        "test_boxes": evaluation.boxes if evaluation else None,
-        "test_patients": evaluation.patients if evaluation else None,
-        "class_metrics": _class_rows(classes, evaluation.metrics) if evaluation else [],
-        "confusion": _confusion(classes, evaluation.metrics) if evaluation else None,
+        "tiles": tiles_trained_on(version),
+        "rolls_back": rolls_back(version),
     }
-    return render(request, "inference/model.html", context)
 
 
-def _class_rows(classes: list[CellClass], metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per class that was evaluated; those that training ignores were not."""
-    of_name = {one.name: one for one in classes}
-    judged = [(of_name[row["name"]], row) for row in metrics["classes"]]
-    return [
-        {
-            "code": one.code,
-            "name": one.name,
-            "colour": one.colour,
-            "ap": row["ap50"],
-            "precision": row["precision"],
-            "recall": row["recall"],
-            "f1": row["f1"],
-            "average_iou": row["average_iou"],
-            "lamr": row["log_average_miss_rate"],
-            "count_mse": row["count_mse"],
-            "count": row["truth_count"],
-        }
-        for one, row in judged
-    ]
-
-
-def _confusion(classes: list[CellClass], metrics: dict[str, Any]) -> dict[str, Any]:
-    """The row-normalised matrix for the page: rows are truth, columns detections, background last."""
-    codes = [one.code for one in classes] + ["BG"]
-    names = [one.name for one in classes] + ["background"]
-    rows = []
-    for row, values in enumerate(metrics["confusion"]):
-        cells = [
-            {
-                "value": value,
-                "shade": round((value or 0.0) * SHADES),
-                "diagonal": row == column,
-                "title": f"{names[row]} found as {names[column]}: {value or 0.0:.1%}",
-            }
-            for column, value in enumerate(values)
-        ]
-        rows.append({"code": codes[row], "name": names[row], "cells": cells})
-    return {"columns": codes, "rows": rows}
+def _imports_of(project: Project) -> list[Job]:
+    """Imports under way, and the newest one if it failed."""
+    imports = list(project.jobs.filter(kind=JobKind.IMPORT_MODEL)[:IMPORTS_SHOWN])
+    return [job for place, job in enumerate(imports) if job.is_active or (place == 0 and job.state == JobState.FAILED)]
 
 
 @require_POST
 def model_make_current(request: SignedIn, pk: int) -> HttpResponse:
-    version = _version_for(request, pk, Role.LEAD)
+    version = version_for(request, pk, Role.LEAD)
+    back = rolls_back(version)
     make_current(version=version, user=request.user)
-    messages.success(request, f"{version} is the current model: the next pre-labels are its.")
+    said = f"Rolled back: {version} is the current model again" if back else f"{version} is the current model"
+    messages.success(request, f"{said}; the next pre-labels are its.")
     return redirect("project_models", version.project_id)
-
-
-@require_GET
-def model_weights(request: SignedIn, pk: int) -> HttpResponseBase:
-    version = _version_for(request, pk, Role.REVIEWER)
-    if not default_storage.exists(version.weights):
-        raise Http404("The weights are gone from storage.")
-    return FileResponse(
-        default_storage.open(version.weights),
-        as_attachment=True,
-        filename=f"marrowloop-{version.project_id}-model-{version.number}.pt",
-        content_type="application/octet-stream",
-    )

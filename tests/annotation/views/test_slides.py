@@ -128,11 +128,13 @@ def cell(project, smear):
     return factories.make_truth(slide.tiles.all()[4], (0, 100, 120, 60, 50)).boxes.get()
 
 
-PICTURES = {"box_crop": (96, 96), "tile_neighbourhood": (1152, 1152)}
+PICTURES = {"box_crop": (96, 96), "tile_crop": (96, 96), "tile_neighbourhood": (1152, 1152)}
+PLACE = {"x": 100, "y": 120, "width": 60, "height": 50}  # the cell's
 
 
 def picture_url(name, cell):
-    return reverse(name, args=[cell.pk if name == "box_crop" else cell.annotation.tile_id])
+    key = cell.pk if name == "box_crop" else cell.annotation.tile_id
+    return reverse(name, args=[key], query=PLACE if name == "tile_crop" else None)
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -162,6 +164,32 @@ def test_a_picture_whose_slide_is_gone_says_so_and_is_not_kept(client, project, 
     assert "missing from storage" in response.content.decode()
     assert not response.has_header("ETag")
     assert "immutable" not in response.get("Cache-Control", "")
+
+
+def test_a_place_of_a_tile_is_cut_out_as_a_box_there_would_be(client, cell):
+    place, box = (client.get(picture_url(name, cell)).content for name in ("tile_crop", "box_crop"))
+    assert place == box
+    elsewhere = reverse("tile_crop", args=[cell.annotation.tile_id], query=PLACE | {"x": 300})
+    assert client.get(elsewhere).content != box
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x": 500},
+        {"x": -40},
+        {"y": "nan"},
+        {"width": "inf"},
+        {"width": 0},
+        {"height": 513},
+        {"height": "tall"},
+        {"y": ""},
+    ],
+)
+def test_a_place_that_is_none_of_the_tile_is_refused(client, cell, change):
+    response = client.get(reverse("tile_crop", args=[cell.annotation.tile_id], query=PLACE | change))
+    assert response.status_code == 400
+    assert "must name a place of this tile" in response.content.decode()
 
 
 def test_nothing_lies_around_a_tile_that_is_its_whole_slide(client, project, smear):

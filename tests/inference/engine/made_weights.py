@@ -5,9 +5,11 @@ from pathlib import Path
 import torch
 
 from inference.engine.runtime import quiet_ultralytics
+from inference.engine.two_stage import FINDER_CLASSES
 from tests.training.engine.cells import CLASSES as CELLS
 from tests.training.engine.cells import SIDE, training_tile
-from training.engine.dataset import write_dataset
+from training.engine.dataset import TrainingTile, write_dataset
+from training.engine.stages import as_cells
 from training.engine.trainer import TrainingConfig, train
 
 quiet_ultralytics()
@@ -31,8 +33,26 @@ def untrained_weights(path: Path, *, model: str = "yolo11n", classes: tuple[str,
 
 def learned_weights(folder: Path) -> Path:
     """A model that finds the drawn cells of tests/training/engine/cells.py, on tiles of SIDE px."""
-    data = write_dataset(folder / "set", [training_tile(seed) for seed in range(24)], [training_tile(100)], CELLS)
+    return _learned(folder, [training_tile(seed) for seed in range(24)], [training_tile(100)], CELLS, epochs=30)
+
+
+def learned_finder(folder: Path) -> Path:
+    """The same of one class: the finder of a two-stage detector."""
+    tiles = [as_cells(training_tile(seed)) for seed in range(24)]
+    return _learned(folder, tiles, [as_cells(training_tile(100))], FINDER_CLASSES, epochs=24)
+
+
+def _learned(
+    folder: Path, tiles: list[TrainingTile], validation: list[TrainingTile], classes: tuple[str, ...], epochs: int
+) -> Path:
+    data = write_dataset(folder / "set", tiles, validation, classes)
     config = TrainingConfig(
-        epochs=30, image_size=SIDE, batch_size=4, learning_rate=4e-3, device="cpu", threads=1, validate_every=15
+        epochs=epochs,
+        image_size=SIDE,
+        batch_size=4,
+        learning_rate=4e-3,
+        device="cpu",
+        threads=1,
+        validate_every=epochs // 2,
     )
     return train(data, config, folder / "run", on_progress=lambda progress: None, should_stop=lambda: False)

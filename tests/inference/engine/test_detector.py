@@ -10,13 +10,19 @@ import pytest
 import torch
 
 from inference.engine.detector import WeightsError, load_detector
+from inference.engine.openvino_detector import export_openvino
 from inference.engine.runtime import DeviceError, bfloat16_is_fast, quiet_ultralytics, torch_device
 from inference.engine.torch_detector import BATCH, TorchDetector, load_model
 from tests.inference.engine.made_weights import CLASSES, untrained_weights
 
 quiet_ultralytics()
 
-from ultralytics.nn.tasks import ClassificationModel, DetectionModel, SegmentationModel  # noqa: E402
+from ultralytics.nn.tasks import (  # noqa: E402
+    ClassificationModel,
+    DetectionModel,
+    RTDETRDetectionModel,
+    SegmentationModel,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -115,6 +121,57 @@ class TestDetecting:
         assert (reduced[:, 4:] - exact[:, 4:]).abs().max() < 0.05
 
 
+@pytest.fixture(scope="module", params=["yolov10n", "yolo26n"])
+def two_heads(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return untrained_weights(tmp_path_factory.mktemp("weights") / "w.pt", model=request.param)
+
+
+class TestOtherHeads:
+    """Heads that answer without suppression say only the best class; we want them all."""
+
+    def test_of_two_heads_it_decodes_what_the_one_to_many_head_says(self, two_heads: Path) -> None:
+        pixels = tiles(2, 64, 64)
+        model = load_model(two_heads)
+        model.end2end = False
+        with torch.inference_mode():
+            theirs = model(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)[0]
+            theirs[:, 2:4].clamp_(min=0)
+        ours = TorchDetector(two_heads, image_size=64, device="cpu", exact=True)._forward(pixels, 1.0)
+        assert ours.shape == (2, 4 + len(CLASSES), 84)
+        assert torch.allclose(ours, theirs, atol=1e-3)
+
+    def test_they_are_not_exported(self, two_heads: Path, tmp_path: Path) -> None:
+        with pytest.raises(WeightsError, match="no OpenVINO export for models of this kind"):
+            export_openvino(two_heads, tmp_path / "export", image_size=64)
+        assert not (tmp_path / "export").exists()
+
+    def test_their_boxes_have_no_negative_sides(self, two_heads: Path) -> None:
+        for found in TorchDetector(two_heads, image_size=64, device="cpu").detect(tiles(), min_score=0.0):
+            assert (found.boxes[:, 2:] >= 0).all()
+
+    def test_an_rt_detr_gives_every_class_of_its_queries(self, tmp_path: Path) -> None:
+        model = RTDETRDetectionModel("yolov8n-rtdetr.yaml", nc=3, verbose=False)
+        model.names = dict(enumerate(CLASSES))
+        path = save(model, tmp_path / "w.pt")
+        pixels = tiles(2, 64, 64)
+        with torch.inference_mode():
+            best = load_model(path)(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)[0]
+        ours = TorchDetector(path, image_size=64, device="cpu")._forward(pixels, 1.0)
+        assert ours.shape == (2, 4 + 3, 84)
+        # Ultralytics lists the best (query, class) pairs: centre, width and height as shares, score, class.
+        for mine, theirs in zip(ours, best, strict=True):
+            assert mine[4:].max() == pytest.approx(float(theirs[0, 4]), abs=1e-4)
+            query = int(mine[4:].max(dim=0).values.argmax())
+            assert mine[:4, query] == pytest.approx(theirs[0, :4] * 64, abs=1e-2)
+            assert int(mine[4:, query].argmax()) == int(theirs[0, 5])
+
+    def test_a_coarser_map_needs_another_image_size(self, tmp_path: Path) -> None:
+        path = untrained_weights(tmp_path / "w.pt", model="yolov8n-p6")
+        assert TorchDetector(path, image_size=128, device="cpu").detect(tiles(1), min_score=0.01)
+        with pytest.raises(ValueError, match="multiple of 64"):
+            TorchDetector(path, image_size=96, device="cpu")
+
+
 class RunsWhenRead:
     """A pickle of this makes a folder when a careless reader loads it."""
 
@@ -157,16 +214,21 @@ class TestWeightsFiles:
             load_detector(tmp_path / "w.pt")
         assert not (tmp_path / "made").exists()
 
-    @pytest.mark.parametrize(
-        ("model", "head"),
-        [
-            (lambda: DetectionModel("yolo26n.yaml", nc=2, verbose=False), "Detect"),
-            (lambda: SegmentationModel("yolo11n-seg.yaml", nc=2, verbose=False), "Segment"),
-        ],
-    )
-    def test_a_head_it_cannot_run_is_named(self, tmp_path: Path, model: Any, head: str) -> None:
-        with pytest.raises(WeightsError, match=f"{head} head of another kind"):
-            load_detector(save(model(), tmp_path / "w.pt"))
+    def test_a_head_it_cannot_run_is_named(self, tmp_path: Path) -> None:
+        model = SegmentationModel("yolo11n-seg.yaml", nc=2, verbose=False)
+        with pytest.raises(WeightsError, match="Segment head of another kind"):
+            load_detector(save(model, tmp_path / "w.pt"))
+
+    def test_weights_stripped_of_the_head_that_is_asked_are_refused(self, tmp_path: Path) -> None:
+        model = DetectionModel("yolo26n.yaml", nc=2, verbose=False)
+        model.end2end = True
+        with pytest.raises(WeightsError, match="stripped"):
+            load_detector(save(model.eval().fuse(), tmp_path / "w.pt"))
+
+    def test_a_published_name_does_not_fetch_published_weights(self, tmp_path: Path) -> None:
+        """Ultralytics would look for yolov5nu.pt on the network instead."""
+        path = untrained_weights(tmp_path / "yolov5n.pt")
+        assert load_detector(path, image_size=64).classes == CLASSES
 
     def test_a_classifier_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(WeightsError, match=r"w\.pt"):

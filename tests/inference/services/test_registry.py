@@ -6,7 +6,7 @@ from django.db import connection
 
 from annotation.models import Event
 from annotation.services.storage import sha256_of
-from inference.services.registry import current_version, detector_of, make_current, register_version
+from inference.services.registry import current_version, detector_of, make_current, register_version, rolls_back
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -65,6 +65,17 @@ def test_one_version_is_current():
         make_current(version=version)
         assert current_version(project) == version
     assert Event.objects.filter(verb="made current").count() == 2
+
+
+def test_going_back_to_an_older_version_is_recorded_as_such():
+    project = factories.make_project()
+    first, second = factories.make_version(project), factories.make_version(project)
+    assert not rolls_back(first)  # there is none yet
+    make_current(version=second)
+    assert (rolls_back(first), rolls_back(second)) == (True, False)
+    make_current(version=first)
+    assert current_version(project) == first
+    assert [event.verb for event in Event.objects.filter(subject=str(first)).order_by("pk")][-1] == "rolled back to"
 
 
 def test_weights_that_are_gone_say_so():

@@ -1,6 +1,5 @@
 import json
 import math
-from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
@@ -12,44 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.engine.detector import Detections
-from training.engine.metrics import Evaluation, average_precision, evaluate, every_class, log_average_miss_rate
-
-CLASSES = ("blast", "lymphocyte", "basophil")
-
-
-def detections(rows: Sequence[Sequence[float]]) -> Detections:
-    """Rows of class id, x, y, width, height, score."""
-    table = np.array(rows, np.float64).reshape(-1, 6)
-    scores = np.zeros((len(table), len(CLASSES)), np.float32)
-    return Detections(table[:, 1:5].astype(np.float32), table[:, 5].astype(np.float32), table[:, 0].astype(int), scores)
-
-
-def perfect(truth: np.ndarray) -> Detections:
-    return detections(np.column_stack([truth, np.full(len(truth), 0.9)]))
-
-
-def random_tiles(seed: int, tiles: int = 12, classes: int = 3) -> tuple[list[np.ndarray], list[Detections]]:
-    """Truths, and detections of which some are near them, some far, some doubled, with distinct scores."""
-    generator = np.random.default_rng(seed)
-    truths, found = [], []
-    for _ in range(tiles):
-        count = int(generator.integers(0, 8))
-        size = generator.uniform(30, 80, (count, 2))
-        truth = np.column_stack([generator.integers(classes, size=count), generator.uniform(0, 400, (count, 2)), size])
-        copies = truth[generator.integers(count, size=count + 3)] if count else np.zeros((0, 5))
-        copies = copies + np.column_stack(
-            [np.zeros(len(copies)), generator.normal(0, 9, (len(copies), 2)), generator.normal(0, 4, (len(copies), 2))]
-        )
-        wrong = generator.random(len(copies)) < 0.2
-        copies[wrong, 0] = generator.integers(classes, size=int(wrong.sum()))
-        found.append(detections(np.column_stack([copies, generator.random(len(copies))])))
-        truths.append(truth)
-    return truths, found
-
-
-def judge(truths: Sequence[Any], found: Sequence[Detections], **options: Any) -> Evaluation:
-    patients = options.pop("patients", [f"P{index:02d}" for index in range(len(truths))])
-    return evaluate(truths, found, CLASSES, patients, **{"bootstrap": 0, **options})
+from tests.training.engine.judged import CLASSES, detections, judge, perfect, random_tiles
+from training.engine.matching import Table, match_class
+from training.engine.metrics import AVERAGED, Evaluation, average_row, evaluate, every_class
+from training.engine.ranking import COCO_THRESHOLDS, average_precision, log_average_miss_rate
 
 
 class TestWorkedByHand:
@@ -124,6 +89,32 @@ class TestWorkedByHand:
         # Errors -1, 3, 0: (1 + 9 + 0) / 3
         assert judge([[box], [], []], found).classes[0].count_mse == pytest.approx(10 / 3)
 
+    def test_coco_average_precision_is_the_mean_over_ten_overlaps(self) -> None:
+        # One truth, one detection 10 x 10 px moved by 1.5 px: IoU 85 / 115 = 0.739: right at .50 .55 .60 .65 .70.
+        result = judge([[[0, 0, 0, 10, 10]]], [detections([[0, 1.5, 0, 10, 10, 0.9]])])
+        assert COCO_THRESHOLDS == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+        assert result.classes[0].ap50_95 == pytest.approx(5 / 10)
+        assert result.map50_95 == pytest.approx(5 / 10)
+        assert (result.classes[1].ap50_95, result.classes[1].curve) == (None, None)
+
+    def test_the_curve_says_precision_and_score_at_each_recall_that_is_reached(self) -> None:
+        # Of three truths two are found; by score: right, wrong, right: recall 1/3 at precision 1, 2/3 at 2/3.
+        truth = [[0, 0, 0, 10, 10], [0, 50, 0, 10, 10], [0, 0, 50, 10, 10]]
+        found = detections([[0, 0, 0, 10, 10, 0.9], [0, 80, 80, 10, 10, 0.6], [0, 50, 0, 10, 10, 0.5]])
+        curve = judge([truth], [found]).classes[0].curve
+        # Recalls 0 .. 0.33 are 34 points, 0.34 .. 0.66 are 33.
+        assert curve.precision == (1.0,) * 34 + (0.6667,) * 33
+        assert curve.scores == (0.9,) * 34 + (0.5,) * 33
+
+    def test_the_average_row_is_over_the_classes_of_the_truth(self) -> None:
+        truth = [[0, 0, 0, 10, 10], [1, 0, 50, 10, 10]]
+        found = detections([[0, 0, 0, 10, 10, 0.9], [0, 90, 90, 10, 10, 0.8], [2, 50, 0, 10, 10, 0.9]])
+        average = average_row(judge([truth], [found]).to_json()["classes"])
+        assert average["ap50"] == average["recall"] == 0.5  # 1 and 0; basophils are not in the truth
+        assert average["precision"] == 0.5  # of blasts alone: there is no lymphocyte among the detections
+        assert average["count_mse"] == 1.0
+        assert average["f1"] == pytest.approx((2 / 3 + 0) / 2)
+
     def test_ignored_classes_count_neither_as_truth_nor_as_detection(self) -> None:
         truth = np.array([[0, 0, 0, 10, 10], [2, 50, 0, 10, 10]])
         found = detections([[0, 0, 0, 10, 10, 0.9], [2, 20, 20, 10, 10, 0.9]])
@@ -142,7 +133,9 @@ class TestProperties:
             assert not sum(map(len, truths))
             return
         assert result.map50 == pytest.approx(1.0)
+        assert result.map50_95 == pytest.approx(1.0)
         assert (result.precision, result.recall, result.f1) == (1.0, 1.0, 1.0)
+        assert all(set(entry.curve.precision) == {1.0} for entry in result.classes if entry.truth_count)
         assert result.average_iou == pytest.approx(1.0, abs=1e-5)  # boxes are float32
         assert all(entry.count_mse == 0 for entry in result.classes)
 
@@ -159,7 +152,7 @@ class TestProperties:
     @settings(max_examples=30, deadline=None)
     def test_every_number_lies_between_zero_and_one_and_rows_sum_to_one(self, seed: int, confidence: float) -> None:
         result = judge(*random_tiles(seed), confidence=confidence, bootstrap=20)
-        for value in (result.map50, result.precision, result.recall, result.f1, result.average_iou):
+        for value in (result.map50, result.map50_95, result.precision, result.recall, result.f1, result.average_iou):
             assert value is None or 0 <= value <= 1
         assert all(entry.ap50 is None or 0 <= entry.ap50 <= 1 for entry in result.classes)
         assert all(sum(row) == pytest.approx(1) or sum(row) == 0 for row in result.confusion)
@@ -175,16 +168,56 @@ class TestProperties:
         assert flat(shuffled) == pytest.approx(flat(judge(truths, found)), nan_ok=True)
 
     @given(st.integers(0, 10_000))
+    @settings(max_examples=30, deadline=None)
+    def test_a_curve_falls_and_is_that_of_its_average_precision(self, seed: int) -> None:
+        truths, found = random_tiles(seed)
+        for class_id, entry in enumerate(judge(truths, found).classes):
+            if entry.curve is None:
+                assert entry.truth_count == 0
+                continue
+            assert list(entry.curve.precision) == sorted(entry.curve.precision, reverse=True)
+            assert list(entry.curve.scores) == sorted(entry.curve.scores, reverse=True)
+            area = sum(entry.curve.precision) / 101
+            assert area == pytest.approx(our_average_precision(truths, found, class_id), abs=1e-4)
+
+    @given(st.integers(0, 10_000))
+    @settings(max_examples=30, deadline=None)
+    def test_stricter_overlaps_find_no_more_and_averages_are_those_of_the_whole(self, seed: int) -> None:
+        result = judge(*random_tiles(seed))
+        plain = result.to_json()["classes"]
+        average = average_row(plain)
+        assert set(average) == set(AVERAGED)
+        if result.map50 is not None:
+            assert average["ap50"] == pytest.approx(result.map50)
+            assert average["ap50_95"] == pytest.approx(result.map50_95)
+            assert average["log_average_miss_rate"] == pytest.approx(result.log_average_miss_rate)
+        for class_id, entry in enumerate(result.classes):
+            if entry.ap50_95 is not None:
+                assert entry.ap50_95 <= our_average_precision(*random_tiles(seed), class_id) + 1e-9
+
+    @given(st.integers(0, 10_000))
     @settings(max_examples=10, deadline=None)
     def test_an_evaluation_survives_json(self, seed: int) -> None:
         result = judge(*random_tiles(seed), bootstrap=5)
         assert Evaluation.from_json(json.loads(json.dumps(result.to_json()))) == result
 
 
+def test_an_evaluation_of_before_there_were_curves_can_be_read() -> None:
+    plain = judge(*random_tiles(1)).to_json()
+    old = {key: value for key, value in plain.items() if key != "map50_95"}
+    old["classes"] = [
+        {key: value for key, value in row.items() if key not in ("ap50_95", "curve")} for row in plain["classes"]
+    ]
+    result = Evaluation.from_json(old | {"errors": {}})
+    assert (result.map50, result.map50_95) == (plain["map50"], None)
+    assert {entry.curve for entry in result.classes} == {None}
+    assert average_row(old["classes"])["ap50_95"] is None
+
+
 def flat(result: Evaluation) -> list[float]:
     """All numbers of an evaluation in a row, NaN for None."""
     values: list[Any] = [result.map50, result.precision, result.recall, result.f1, result.log_average_miss_rate]
-    values += [value for entry in result.to_json()["classes"] for value in entry.values() if not isinstance(value, str)]
+    values += [value for entry in result.to_json()["classes"] for name, value in entry.items() if name in AVERAGED]
     values += [value for row in result.confusion for value in row]
     return [math.nan if value is None else float(value) for value in values]
 
@@ -240,23 +273,39 @@ class TestAgainstFasterCocoEval:
     @pytest.mark.parametrize("seed", range(5))
     def test_average_precision_of_each_class_agrees(self, seed: int) -> None:
         truths, found = random_tiles(seed, tiles=40)
-        theirs = coco_average_precisions(truths, found)
+        theirs = coco_precision(truths, found)
         ours = [our_average_precision(truths, found, class_id) for class_id in range(len(CLASSES))]
-        assert ours == pytest.approx(theirs, abs=1e-6)
+        assert ours == pytest.approx(theirs[0].mean(axis=0), abs=1e-6)  # at IoU 0.5
         assert 0.05 < min(ours) < max(ours) < 0.99  # the agreement is about something
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_average_precision_over_all_overlaps_agrees(self, seed: int) -> None:
+        truths, found = random_tiles(seed, tiles=40)
+        theirs = coco_precision(truths, found)
+        result = judge(truths, found)
+        ours = [entry.ap50_95 for entry in result.classes]
+        assert ours == pytest.approx(theirs.mean(axis=(0, 1)), abs=1e-6)
+        assert result.map50_95 == pytest.approx(theirs.mean(), abs=1e-6)
+        assert 0.02 < min(ours) < max(ours) < 0.9
+
+    def test_the_curve_is_theirs(self) -> None:
+        truths, found = random_tiles(3, tiles=40)
+        theirs = coco_precision(truths, found)
+        for index, entry in enumerate(judge(truths, found).classes):
+            padded = np.zeros(101)
+            padded[: len(entry.curve.precision)] = entry.curve.precision
+            assert padded == pytest.approx(theirs[0, :, index], abs=6e-5)
 
 
 def our_average_precision(truths: list[np.ndarray], found: list[Detections], class_id: int) -> float:
     """101-point AP of one class from our own matches."""
-    from training.engine.metrics import _match_class, _Table
-
-    matches = _match_class(_Table.of(truths, found, len(CLASSES), ()), class_id, 0.5)
+    matches = match_class(Table.of(truths, found, len(CLASSES), ()), class_id, 0.5)
     recall, precision, _ = matches.curve(np.ones(len(truths)))
     return average_precision(recall, precision, points=101)
 
 
-def coco_average_precisions(truths: list[np.ndarray], found: list[Detections]) -> list[float]:
-    """AP at IoU 0.5 of each class by the other library."""
+def coco_precision(truths: list[np.ndarray], found: list[Detections]) -> np.ndarray:
+    """Precision at 10 IoUs, 101 recalls and for each class, by the other library."""
     truth_rows = [
         {"image_id": tile, "category_id": int(row[0]), "bbox": row[1:].tolist(), "area": float(row[3] * row[4])}
         for tile, rows in enumerate(truths)
@@ -276,11 +325,10 @@ def coco_average_precisions(truths: list[np.ndarray], found: list[Detections]) -
             }
         )
         comparison = COCOeval_faster(truth, truth.loadRes(found_rows), "bbox")
-        comparison.params.iouThrs = np.array([0.5])
         comparison.evaluate()
         comparison.accumulate()
     # precision: IoU threshold, recall, class, area (all is 0), most detections (100 is last)
-    return [float(comparison.eval["precision"][0, :, index, 0, -1].mean()) for index in range(len(CLASSES))]
+    return np.asarray(comparison.eval["precision"])[:, :, :, 0, -1]
 
 
 class TestEveryClass:

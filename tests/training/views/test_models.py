@@ -1,8 +1,7 @@
 import pytest
-from django.core.files.storage import default_storage
 from django.urls import reverse
 
-from annotation.models import Role
+from annotation.models import Event, Role
 from inference.engine.detector import MODEL_FILES
 from inference.services.model_exports import ModelExport
 from inference.services.registry import current_version
@@ -23,19 +22,6 @@ def test_another_version_becomes_current(client, project):
     factories.make_version(project, current=True)
     client.post(reverse("model_make_current", args=[older.pk]))
     assert current_version(project) == older
-
-
-def test_the_weights_are_downloaded(client, project):
-    version = factories.make_version(project)
-    response = client.get(reverse("model_weights", args=[version.pk]))
-    assert b"".join(response.streaming_content) == default_storage.open(version.weights).read()
-    assert f"marrowloop-{project.pk}-model-1.pt" in response["Content-Disposition"]
-
-
-def test_weights_that_are_gone_are_not_found(client, project):
-    version = factories.make_version(project)
-    default_storage.delete(version.weights)
-    assert client.get(reverse("model_weights", args=[version.pk])).status_code == 404
 
 
 def test_a_version_without_evaluation_says_so(client, project):
@@ -75,3 +61,18 @@ def test_the_page_says_what_a_version_runs_with(client, project, tmp_path, accep
     page = client.get(reverse("model", args=[factories.make_version(project, export=export).pk])).content.decode()
     assert shown in page
     assert ("on 36 tiles &lt;b&gt;they differ&lt;/b&gt;" in page) == (accepted is not None)
+
+
+def test_an_older_version_is_rolled_back_to_after_a_question(client, project):
+    older, current = factories.make_version(project), factories.make_version(project, current=True)
+    newer = factories.make_version(project)
+    for url in (reverse("project_models", args=[project.pk]), reverse("model", args=[older.pk])):
+        page = client.get(url).content.decode()
+        assert "Roll back to this model…" in page
+        assert f'data-confirm="Roll back to model {older.number}?' in page
+    assert "Make current" in client.get(reverse("model", args=[newer.pk])).content.decode()
+    answer = client.post(reverse("model_make_current", args=[older.pk]), follow=True)
+    assert "Rolled back: model 1 is the current model again" in answer.content.decode()
+    assert Event.objects.get(verb="rolled back to").subject == "model 1"
+    assert current_version(project) == older
+    assert "Make current" in client.get(reverse("model", args=[current.pk])).content.decode()

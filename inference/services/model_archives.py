@@ -1,0 +1,42 @@
+"""Several files of a version as one download."""
+
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from annotation.services.exports import ARCHIVE_TIME
+from annotation.services.storage import local_path
+from inference.models import ModelVersion
+from inference.services.model_exports import stored_name
+
+
+def two_stage_archive(version: ModelVersion) -> IO[bytes]:
+    """Both weights files of a two-stage version. Raises FileNotFoundError if storage lacks one."""
+    return _zipped({"finder.pt": local_path(version.weights), "classifier.pt": local_path(version.classifier)})
+
+
+def openvino_archive(version: ModelVersion) -> IO[bytes]:
+    """The stored OpenVINO export. Raises FileNotFoundError if there is none, or storage lacks a file of it."""
+    names = version.exports.get("openvino", {}).get("files", {})
+    if not names:
+        raise FileNotFoundError(f"{version} has no OpenVINO export.")
+    files = {name: local_path(stored_name(version.weights, name)) for name in names}
+    for name in version.exports["openvino"].get("classifier_files", {}):
+        files[f"classifier/{name}"] = local_path(stored_name(version.classifier, name))
+    return _zipped(files)
+
+
+def _zipped(files: Mapping[str, Path]) -> IO[bytes]:
+    """A temporary file that holds the archive, at its beginning. Weights hardly shrink, so they are not compressed."""
+    archive = tempfile.TemporaryFile()  # noqa: SIM115 (whoever sends it closes it)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as zipped:
+        for name, path in files.items():
+            info = zipfile.ZipInfo(name, ARCHIVE_TIME)
+            info.external_attr = 0o644 << 16
+            with path.open("rb") as source, zipped.open(info, "w", force_zip64=True) as target:
+                while chunk := source.read(1 << 20):
+                    target.write(chunk)
+    archive.seek(0)
+    return archive
