@@ -11,16 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from annotation.geometry import boxes_of_tile
 from annotation.models import Box, Job, JobKind, Project, Slide, Tile
 from annotation.services.batches import create_batch
 from annotation.services.jobs import RunningJob, claim_job
 from annotation.services.projects import create_project, create_taxonomy
-from annotation.services.slides import SlideFacts, import_slide
 from annotation.services.storage import local_path
 from annotation.services.tiles import read_tiles
 from annotation.services.truth import Truth, countable_tiles, enter_truth, read_truth
 from annotation.taxonomies import BLOOD_AND_MARROW
+from benchmarks.smears import ROOT, import_smear, say, truth_on
 from inference.engine.detector import Runtime, export_folder, load_detector
 from inference.models import ModelVersion
 from inference.services.model_exports import ModelExport, choose_tiles, make_export
@@ -35,7 +34,6 @@ TRAINING_SLIDES = 6  # some 200 tiles whose every cell is known; the others' til
 EPOCHS = 8
 REPEATS = 3  # the best counts
 EVALUATION_SCORE = 0.01
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,8 @@ def measure(folder: Path, slides: Sequence[Path], *, weights: Path | None, image
     started = os.getloadavg()[0]
     project = create_project(name="Benchmark", taxonomy=create_taxonomy(spec=BLOOD_AND_MARROW), lead=None)
     truths = {path.name: read_truth(path.with_suffix(".json")) for path in slides}
-    _say(f"importing {len(slides)} slides")
-    imported = [_import(project, path) for path in slides]
+    say(f"importing {len(slides)} slides")
+    imported = [import_smear(project, path) for path in slides]
     known = [tile for slide in imported[TRAINING_SLIDES:] for tile in countable_tiles(truths[slide.name], slide)]
     if len(known) < tiles:
         sys.exit(f"the smears have {len(known)} tiles whose every cell is known, not {tiles}")
@@ -72,14 +70,14 @@ def measure(folder: Path, slides: Sequence[Path], *, weights: Path | None, image
         else _trained(project, imported[:TRAINING_SLIDES], truths, image_size)
     )
     check = version.exports["openvino"]
-    _say(f"OpenVINO {'accepted' if check['accepted'] else 'refused'}: {check['text']}")
-    _say(f"pre-labelling {tiles} tiles {REPEATS} times, then with torch")
+    say(f"OpenVINO {'accepted' if check['accepted'] else 'refused'}: {check['text']}")
+    say(f"pre-labelling {tiles} tiles {REPEATS} times, then with torch")
     fast, boxes = max(_timed(version, chosen, exported=True) for _ in range(REPEATS))
     slow, _ = _timed(version, chosen, exported=False)
-    _say("ultralytics' own predict on the same tiles")
+    say("ultralytics' own predict on the same tiles")
     plain = _plain(folder, version, image_size, chosen)
     batch = max(plain, key=lambda size: plain[size])
-    _say("mAP of both")
+    say("mAP of both")
     map50, reference = (_map50(version, chosen, truths, runtime) for runtime in ("auto", "torch"))
     return Numbers(
         image_size=image_size,
@@ -97,18 +95,13 @@ def measure(folder: Path, slides: Sequence[Path], *, weights: Path | None, image
     )
 
 
-def _import(project: Project, path: Path) -> Slide:
-    facts = SlideFacts(patient=path.stem, tiling="edge")
-    return import_slide(project=project, paths=[path], name=path.name, facts=facts, user=None)
-
-
 def _trained(project: Project, slides: Sequence[Slide], truths: dict[str, Truth], image_size: int) -> ModelVersion:
     """A short training as a round would do it, with the export at its end."""
     for slide in slides:
         truth = truths[slide.name]
         enter_truth(truth=truth, tiles=countable_tiles(truth, slide), source="truth")
     snapshot = take_snapshot(project=project, seed=0)
-    _say(f"training {EPOCHS} epochs on {snapshot.tiles.count()} tiles at {image_size} px")
+    say(f"training {EPOCHS} epochs on {snapshot.tiles.count()} tiles at {image_size} px")
     settings = RoundSettings(epochs=EPOCHS, image_size=image_size)
     job = claim_job(job_pk=Job.objects.create(project=project, kind=JobKind.TRAIN).pk)
     if job is None:
@@ -140,7 +133,7 @@ def _timed(version: ModelVersion, tiles: Sequence[Tile], *, exported: bool) -> t
     speed = len(tiles) / (time.perf_counter() - start)
     if batch.tasks.filter(pre_label__author=copy.author).count() != len(tiles):
         raise RuntimeError("not every tile has its pre-label")
-    _say(f"  {speed:.1f} tiles/s")
+    say(f"  {speed:.1f} tiles/s")
     return speed, Box.objects.filter(annotation__author=copy.author).count()
 
 
@@ -159,7 +152,7 @@ def _plain(folder: Path, version: ModelVersion, image_size: int, tiles: Sequence
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     speeds = {int(size): float(speed) for size, speed in json.loads(done.stdout.splitlines()[-1]).items()}
     for size, speed in speeds.items():
-        _say(f"  batches of {size}: {speed:.1f} tiles/s")
+        say(f"  batches of {size}: {speed:.1f} tiles/s")
     return speeds
 
 
@@ -169,7 +162,7 @@ def _map50(version: ModelVersion, tiles: Sequence[Tile], truths: dict[str, Truth
     classes = list(version.taxonomy.classes.all())
     numbers = {one.name: one.number for one in classes}
     metrics = evaluate(
-        [_truth_on(truths[tile.slide.name], tile, numbers) for tile in tiles],
+        [truth_on(truths[tile.slide.name], tile, numbers) for tile in tiles],
         found,
         [one.name for one in classes],
         [tile.slide.patient.code for tile in tiles],
@@ -177,14 +170,3 @@ def _map50(version: ModelVersion, tiles: Sequence[Tile], truths: dict[str, Truth
         bootstrap=0,
     )
     return metrics.map50 or 0.0
-
-
-def _truth_on(truth: Truth, tile: Tile, numbers: dict[str, int]) -> np.ndarray:
-    """float64 (n, 5): class number, x, y, width, height in tile px."""
-    indices, boxes = boxes_of_tile(truth.boxes, tile.x, tile.y, tile.extents, (tile.width, tile.height))
-    classes = [numbers[truth.class_names[index]] for index in indices]
-    return np.column_stack([np.array(classes, np.float64), boxes]).reshape(-1, 5)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

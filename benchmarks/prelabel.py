@@ -5,30 +5,18 @@ python -m benchmarks.prelabel [--json] [--tiles N] [--image-size PX] [--weights 
 
 import argparse
 import json
-import os
-import secrets
-import subprocess
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-import django
-
-ROOT = Path(__file__).resolve().parents[1]
-SMEARS = ROOT / "../shared/data/smears"
+from benchmarks.smears import add_smears, slides_in, start_django
 
 
 def main() -> None:
     options = _options()
-    slides = sorted(path for path in options.smears.glob("*.*") if path.suffix in (".svs", ".tif"))
-    missing = [path.with_suffix(".json") for path in slides if not path.with_suffix(".json").is_file()]
-    if not slides or missing:
-        sys.exit(
-            f"{options.smears}: no smears with their truth beside them ({', '.join(map(str, missing)) or 'empty'})"
-        )
+    slides = slides_in(options.smears)
     with tempfile.TemporaryDirectory(prefix="marrowloop-benchmark-") as folder:
-        _start_django(Path(folder))
+        start_django(Path(folder))
         from benchmarks import pre_labelling
 
         numbers = pre_labelling.measure(
@@ -47,22 +35,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tiles", type=int, default=250, help="tiles to pre-label")
     parser.add_argument("--image-size", type=int, default=512, help="px; the tiles' own size by default")
     parser.add_argument("--weights", type=Path, help="a detector of the ten classes, instead of a short training")
-    parser.add_argument("--smears", type=Path, default=SMEARS, help="slides with their truth beside them")
+    add_smears(parser)
     return parser.parse_args()
-
-
-def _start_django(folder: Path) -> None:
-    """An empty database and storage in a folder of their own, with production settings."""
-    for name in [name for name in os.environ if name.startswith(("MARROWLOOP_", "DATABASE_URL", "CELERY_BROKER_URL"))]:
-        del os.environ[name]
-    os.environ |= {
-        "DJANGO_SETTINGS_MODULE": "config.settings",
-        "MARROWLOOP_DATA": str(folder / "data"),
-        "MARROWLOOP_SECRET_KEY": secrets.token_urlsafe(50),
-        "OMP_WAIT_POLICY": "PASSIVE",  # as in the worker
-    }
-    subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], cwd=ROOT, check=True)
-    django.setup()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ env = environ.Env()
 # Everything that Marrowloop writes lies under this folder.
 DATA_DIR = Path(env.str("MARROWLOOP_DATA", default="") or BASE_DIR / "var").resolve()
 
+# Weights files (.pt) that the lab has put there, for rounds to start from.
+START_WEIGHTS_DIR = Path(env.str("MARROWLOOP_WEIGHTS", default="") or DATA_DIR / "start-weights")
+
 DEBUG = False
 HTTPS = env.bool("MARROWLOOP_HTTPS", default=True)
 ALLOWED_HOSTS = env.list("MARROWLOOP_HOSTS", default=["localhost", "127.0.0.1"])

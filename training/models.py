@@ -1,5 +1,7 @@
 """Rounds, snapshots and evaluations."""
 
+from typing import Any
+
 from django.db import models
 from django.db.models import Q
 
@@ -121,3 +123,33 @@ class Evaluation(ImmutableModel):
 
     def __str__(self) -> str:
         return f"{self.model_version} on {self.tiles} tiles"
+
+
+class CrossValidation(models.Model):
+    """As many trainings as folds, each measured on the patients that it has not seen.
+
+    `folds` is empty until the job has split the patients, then one object for each: patients, validation (patients),
+    tiles, boxes (held out), trained_tiles, and when it is done: metrics, best_epoch, note. A fold once done stays.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="cross_validations")
+    snapshot = models.ForeignKey(Snapshot, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    fold_count = models.PositiveSmallIntegerField()
+    settings = models.JSONField(help_text="How each detector is trained.")
+    folds = models.JSONField(default=list)
+    job = models.ForeignKey(Job, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.CheckConstraint(condition=Q(fold_count__gte=2), name="a_cross_validation_has_two_folds"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.fold_count}-fold cross-validation"
+
+    @property
+    def done(self) -> list[dict[str, Any]]:
+        """The folds that have been measured."""
+        return [fold for fold in self.folds if fold.get("metrics")]

@@ -3,9 +3,15 @@
 from annotation.services.exports import run_export
 from annotation.services.jobs import RunningJob, run_job
 from config.tasks import compute_task
+from inference.models import ModelVersion
+from inference.services import model_imports
+from inference.services.onnx_files import make_onnx
 from training.models import RoundState
-from training.services import rounds
+from training.selectors import check_tiles, has_test_set, project_check_tiles
+from training.services import evaluations, rounds
+from training.services.cross_validation import run_cross_validation
 from training.services.demo import run_demo
+from training.services.refresh import run_refresh
 from training.services.snapshots import parts_of_newest
 
 
@@ -31,7 +37,48 @@ def train(job_pk: int) -> None:
 
 @compute_task("jobs.evaluate")
 def evaluate(job_pk: int) -> None:
-    run_job(job_pk=job_pk, function=rounds.step(RoundState.EVALUATING, rounds.evaluate))
+    """Of a round's model, as its last step, or of any version by itself."""
+
+    def work(running: RunningJob) -> dict[str, object]:
+        if "version" in running.job.arguments:
+            return evaluations.evaluate_alone(running)
+        return rounds.step(RoundState.EVALUATING, rounds.evaluate)(running)
+
+    run_job(job_pk=job_pk, function=work)
+
+
+@compute_task("jobs.import_model")
+def import_model(job_pk: int) -> None:
+    """Here and not in inference, because the imported version is then measured."""
+
+    def work(running: RunningJob) -> dict[str, object]:
+        job = running.job
+        with running.alone("detector"):
+            version, words = model_imports.import_model(running, project_check_tiles(job.project))
+        if has_test_set(job.project):
+            evaluations.queue_evaluation(version=version, user=job.created_by)
+        return {"model_version": version.pk, "message": words}
+
+    run_job(job_pk=job_pk, function=work)
+
+
+@compute_task("jobs.export_model")
+def export_model(job_pk: int) -> None:
+    def work(running: RunningJob) -> dict[str, object]:
+        version = ModelVersion.objects.select_related("project").get(pk=running.job.arguments["version"])
+        return make_onnx(running, version, check_tiles(version))
+
+    run_job(job_pk=job_pk, function=work)
+
+
+@compute_task("jobs.refresh")
+def refresh(job_pk: int) -> None:
+    run_job(job_pk=job_pk, function=run_refresh)
+
+
+@compute_task("jobs.cross_validate")
+def cross_validate(job_pk: int) -> None:
+    run_job(job_pk=job_pk, function=run_cross_validation)
 
 
 @compute_task("jobs.export")

@@ -36,12 +36,14 @@ def quiet_ultralytics(config_folder: Path | None = None) -> None:
         os.environ["YOLO_CONFIG_DIR"] = _passing_folder()
     os.environ.setdefault("MPLCONFIGDIR", os.environ["YOLO_CONFIG_DIR"])  # matplotlib comes with ultralytics
     from PIL import Image
-    from ultralytics.utils import LOGGER, SETTINGS, patches
+    from ultralytics.utils import LOGGER, SETTINGS, downloads, patches
     from ultralytics.utils.events import events
 
     LOGGER.setLevel(logging.ERROR)
     Image.open = patches._image_open  # theirs wants to install a package when it meets a damaged image
     events.enabled = False
+    # It fetches weights that carry the name of published ones, and puts them in the place of a file that is damaged.
+    downloads.attempt_download_asset = lambda file, *_, **__: str(file)
     integrations = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
     if any(SETTINGS[name] for name in integrations):  # each update writes the settings file
         SETTINGS.update(dict.fromkeys(integrations, False))

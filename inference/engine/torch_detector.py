@@ -1,4 +1,4 @@
-"""The torch back end over ultralytics weights: YOLO models with a plain detection head (YOLOv8, YOLO11)."""
+"""The torch back end over ultralytics weights: every detector of its, whatever its head."""
 
 # mypy: disable-error-code="no-untyped-call"
 
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from inference.engine.detector import Detections, WeightsError
 from inference.engine.letterbox import check_image_size, check_tiles, letterbox, to_tile
+from inference.engine.rtdetr import QueryNetwork
 from inference.engine.runtime import Cores, bfloat16_is_fast, quiet_ultralytics, torch_device
 from inference.engine.suppression import suppress
 
 BATCH = 16  # tiles per forward pass; more gains nothing on a processor and costs memory
+HEADS = ("Detect", "v10Detect", "RTDETRDecoder")
 
 
 class TorchDetector:
@@ -28,14 +30,12 @@ class TorchDetector:
         check_image_size(image_size)
         self._device = torch_device(device)
         self._image_size = image_size
-        self._autocast = not exact and bfloat16_is_fast(self._device)
         model = load_model(weights)
+        stride = int(model.stride.max())
+        if image_size % stride:
+            raise ValueError(f"The image size of {weights.name} must be a multiple of {stride} px, not {image_size}.")
         self.classes: tuple[str, ...] = tuple(str(model.names[index]) for index in sorted(model.names))
-        self._head = model.model[-1]
-        self._model = model.fuse().to(self._device).to(memory_format=torch.channels_last).eval()
-        # The head returns its raw maps when its own flag says "training" (its layers stay in evaluation mode), so that
-        # we decode them in float32: bfloat16 has 8 bits, too few for the place of a box.
-        self._head.training = True
+        self._network = _network(model, self._device, exact)
         self._cores = Cores()
 
     def detect(
@@ -53,15 +53,44 @@ class TorchDetector:
         return found
 
     def _forward(self, tiles: NDArray[np.uint8], scale: float) -> torch.Tensor:
-        """The decoded head output, float32 (N, 4 + classes, anchors): centre x, y, width, height in network px."""
+        """The decoded output, float32 (N, 4 + classes, boxes): centre x, y, width, height in network px."""
         squares = np.stack([letterbox(tile, self._image_size, scale) for tile in tiles])
         images = torch.from_numpy(squares).to(self._device).permute(0, 3, 1, 2)
         with torch.inference_mode():
-            with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._autocast):
-                raw: dict[str, Any] = self._model(images.float().div_(255))  # NHWC in memory is channels_last
-            raw = {"boxes": raw["boxes"].float(), "scores": raw["scores"].float(), "feats": raw["feats"]}
-            decoded: torch.Tensor = self._head._inference(raw)
+            decoded = self._network(images.float().div_(255))  # NHWC in memory is channels_last
         return decoded.float().cpu()
+
+
+class _AnchorNetwork:
+    """A YOLO. Where it has a one-to-one head too (YOLOv10, YOLO26), its one-to-many head is the one that is asked.
+
+    Both are trained together, and the backbone by the one-to-many head alone; a one-to-one head spares suppression, but
+    suppression is ours for every detector, and costs nothing here.
+    """
+
+    def __init__(self, model: Any, device: torch.device, reduced: bool) -> None:
+        self._device, self._reduced = device, reduced
+        model.end2end = False  # before fusing, which keeps the head that is asked
+        self._head = model.model[-1]
+        self._network = model.fuse().to(device).to(memory_format=torch.channels_last).eval()
+        # The head returns its raw maps when its own flag says "training" (its layers stay in evaluation mode), so that
+        # we decode them in float32: bfloat16 has 8 bits, too few for the place of a box.
+        self._head.training = True
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Float (N, 3, S, S), 0 to 1, to float32 (N, 4 + classes, anchors): centre x, y, width, height in px."""
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._reduced):
+            raw: dict[str, Any] = self._network(images)
+        raw = {"boxes": raw["boxes"].float(), "scores": raw["scores"].float(), "feats": raw["feats"]}
+        decoded: torch.Tensor = self._head._inference(raw)
+        decoded[:, 2:4].clamp_(min=0)  # a head without a distribution over distances can say less than nothing
+        return decoded
+
+
+def _network(model: Any, device: torch.device, exact: bool) -> QueryNetwork | _AnchorNetwork:
+    if type(model.model[-1]).__name__ == "RTDETRDecoder":
+        return QueryNetwork(model, device)
+    return _AnchorNetwork(model, device, not exact and bfloat16_is_fast(device))
 
 
 def load_model(weights: Path) -> Any:
@@ -75,7 +104,6 @@ def load_model(weights: Path) -> Any:
     if weights.suffix != ".pt":
         raise WeightsError(f"The weights file {weights.name} is not a .pt file.")
     quiet_ultralytics()
-    from ultralytics.nn.modules.head import Detect
     from ultralytics.nn.tasks import torch_safe_load
 
     try:
@@ -87,14 +115,26 @@ def load_model(weights: Path) -> Any:
         raise WeightsError(
             f"The weights file {weights.name} is damaged or is not a detector saved by ultralytics."
         ) from error
-    if type(head) is not Detect or getattr(head, "one2one_cv2", None) is not None or head.reg_max < 2:
+    kind = type(head).__name__
+    if kind not in HEADS:
         raise WeightsError(
-            f"The weights file {weights.name} holds a model with a {type(head).__name__} head of another kind; "
-            "only detectors of the YOLOv8 and YOLO11 families are supported."
+            f"The weights file {weights.name} holds a model with a {kind} head of another kind; "
+            f"only detectors ({', '.join(HEADS)}) are supported."
+        )
+    if getattr(head, "cv2", head) is None:
+        raise WeightsError(
+            f"The weights file {weights.name} was stripped for use without suppression; give it as it was trained."
         )
     if not isinstance(names, dict) or len(names) != head.nc:
         raise WeightsError(f"The weights file {weights.name} does not name its {head.nc} classes.")
     return model
+
+
+def has_plain_head(model: Any) -> bool:
+    """Whether its head is that of YOLOv8 and YOLO11: one-to-many only, with a distribution over each distance."""
+    head = model.model[-1]
+    alone = getattr(head, "one2one_cv2", None) is None
+    return type(head).__name__ == "Detect" and alone and bool(head.reg_max > 1)
 
 
 def _batches(tiles: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

@@ -11,7 +11,8 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 import django
 django.setup()
 import config.urls, config.wsgi
-print(",".join(sorted({"torch", "torchvision", "ultralytics", "openvino", "cv2"} & set(sys.modules))), end="")
+heavy = {"torch", "torchvision", "ultralytics", "openvino", "onnx", "cv2", "matplotlib"}
+print(",".join(sorted(heavy & set(sys.modules))), end="")
 """
 
 

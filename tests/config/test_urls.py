@@ -10,7 +10,7 @@ from django.urls import URLPattern, get_resolver, reverse
 from annotation.models import Author, Batch, Box, Job, JobState, Membership, Patient, Role, Slide, Task, Tile, User
 from inference.models import ModelVersion
 from tests import factories
-from training.models import Round
+from training.models import CrossValidation, Round
 
 SIGN_IN, NO_SUCH_PAGE, FORBIDDEN, OK = "redirect to sign-in", "404", "403", "let through"
 WHO = ("nobody", "stranger", "annotator", "reviewer", "lead")
@@ -37,7 +37,10 @@ EXPECTED = {
     "slides_import": ("POST", LEAD, "project"),
     "project_rounds": ("GET", MEMBER, "project"),
     "round_new": ("GET", LEAD, "project"),
+    "project_cross_validations": ("GET", MEMBER, "project"),
+    "cross_validation_new": ("GET", LEAD, "project"),
     "project_models": ("GET", MEMBER, "project"),
+    "model_import": ("POST", (*LEAD[:-1], FORBIDDEN), "project"),  # for leads who are administrators
     "project_jobs": ("GET", MEMBER, "project"),
     "project_exports": ("GET", REVIEWER, "project"),
     "export_create": ("POST", REVIEWER, "project"),
@@ -55,6 +58,7 @@ EXPECTED = {
     "tile": ("GET", MEMBER, Tile),
     "tile_image": ("GET", MEMBER, Tile),
     "tile_neighbourhood": ("GET", MEMBER, Tile),
+    "tile_crop": ("GET", MEMBER, Tile),
     "box_crop": ("GET", MEMBER, Box),
     "batch": ("GET", MEMBER, Batch),
     "batch_close": ("POST", LEAD, Batch),
@@ -69,18 +73,31 @@ EXPECTED = {
     "round_close": ("POST", LEAD, Round),
     "round_retry": ("POST", LEAD, Round),
     "round_cancel": ("POST", LEAD, Round),
+    "cross_validation": ("GET", MEMBER, CrossValidation),
+    "cross_validation_retry": ("POST", LEAD, CrossValidation),
+    "cross_validation_table": ("GET", MEMBER, CrossValidation),
     "model": ("GET", MEMBER, ModelVersion),
     "model_make_current": ("POST", LEAD, ModelVersion),
+    "model_evaluate": ("POST", LEAD, ModelVersion),
     "model_weights": ("GET", REVIEWER, ModelVersion),
+    "model_openvino": (
+        "GET",
+        (SIGN_IN, NO_SUCH_PAGE, FORBIDDEN, NO_SUCH_PAGE, NO_SUCH_PAGE),
+        ModelVersion,
+    ),  # no export
+    "model_onnx": ("GET", (SIGN_IN, NO_SUCH_PAGE, FORBIDDEN, NO_SUCH_PAGE, NO_SUCH_PAGE), ModelVersion),  # not made
+    "model_export": ("POST", LEAD, ModelVersion),
+    "model_table": ("GET", MEMBER, ModelVersion),
+    "model_figure": ("GET", MEMBER, ModelVersion),
     "job": ("GET", MEMBER, Job),
     "job_cancel": ("POST", LEAD, Job),
     "job_retry": ("POST", LEAD, Job),
     "export_download": ("GET", REVIEWER, Job),
 }
 # What follows the key in an address.
-FURTHER = {"class_examples": [0]}
+FURTHER = {"class_examples": [0], "model_figure": ["confusion", "svg"]}
 # A page that shows a form and takes it.
-BOTH_METHODS = {"login", "project_new", "round_new"}
+BOTH_METHODS = {"login", "project_new", "round_new", "cross_validation_new"}
 
 
 def known_addresses():
@@ -102,8 +119,9 @@ def project(smear):
     batch = factories.make_batch(project, slide.tiles.all())
     factories.make_round(project, batch=batch)
     factories.make_truth(slide.tiles.last(), (0, 10, 20, 30, 40))
-    factories.make_version(project)
+    factories.make_evaluation(factories.make_version(project))
     factories.make_export(project)
+    factories.make_cross_validation(project, 0.5)
     return project
 
 

@@ -37,8 +37,9 @@ from annotation.taxonomies import HCT, ClassSpec, TaxonomySpec
 from inference.models import ModelVersion
 from inference.services.model_exports import ModelExport
 from inference.services.registry import make_current, register_version
-from training.models import Evaluation, Mode, Part, Round, RoundState
+from training.models import CrossValidation, Evaluation, Mode, Part, Round, RoundState
 from training.services.rounds import RoundSettings
+from training.services.training_settings import TrainingSettings
 
 _numbers = count(1)
 
@@ -213,6 +214,25 @@ def make_evaluation(
         truth_hash=truth_hash,
         metrics=make_metrics(version, map50),
     )
+
+
+def make_cross_validation(project: Project, *map50: float | None, folds: int = 5, **fields) -> CrossValidation:
+    """A cross-validation whose first folds have been measured, with these mAP@0.5."""
+    version = make_version(project)
+    made = [
+        {"patients": [f"C{number}"], "tiles": [number], "boxes": 4} | _measured(version, map50[number : number + 1])
+        for number in range(folds)
+    ]
+    return CrossValidation.objects.create(
+        project=project, fold_count=folds, settings=vars(TrainingSettings()), folds=made, **fields
+    )
+
+
+def _measured(version: ModelVersion, map50: tuple[float | None, ...]) -> dict:
+    if not map50:
+        return {}
+    measured = {"validation": ["C9"], "trained_tiles": 12, "best_epoch": 3, "last_epoch": 4, "without_box": []}
+    return measured | {"metrics": make_metrics(version, map50[0])}
 
 
 def make_round(project: Project, *, state: RoundState = RoundState.ANNOTATING, number: int = 1, **fields) -> Round:

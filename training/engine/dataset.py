@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from annotation.geometry import boxes_of_tile
 from inference.engine.windows import is_large, windows_of
+from training.engine.progress import full_disk_told
 
 # Measured on 512 px tiles, 2 cores: JPEG at 95 takes 1.2 ms and 71 KB a tile and changes a pixel by 0.45 of 255 levels
 # on average, far less than the colour changes of training do; PNG takes 12 ms and 377 KB.
@@ -48,11 +49,25 @@ def write_dataset(
     Boxes are cut at the tile's edges; boxes of `ignored` class ids are left out, so their cells count as background.
     An image too large for the detector becomes windows of 512 px, edge to edge, as it is detected in such windows. A
     box belongs to each window that holds its centre (two, where windows overlap).
-    Raises ValueError for a name or a box that cannot be written.
+    Raises ValueError for a name or a box that cannot be written, TrainingError if the disk is full.
     """
     _check_names([*train, *validation])
     growing = folder.with_name(folder.name + ".writing")
     shutil.rmtree(growing, ignore_errors=True)
+    with full_disk_told(folder):
+        _write(growing, train, validation, classes, ignored)
+    shutil.rmtree(folder, ignore_errors=True)
+    growing.replace(folder)
+    return folder / "data.yaml"
+
+
+def _write(
+    growing: Path,
+    train: Sequence[TrainingTile],
+    validation: Sequence[TrainingTile],
+    classes: Sequence[str],
+    ignored: Collection[int],
+) -> None:
     for part, tiles in (("train", train), ("val", validation)):
         images, labels = growing / "images" / part, growing / "labels" / part
         images.mkdir(parents=True)
@@ -63,9 +78,6 @@ def write_dataset(
         f"train: images/train\nval: images/val\nnames: {json.dumps(list(classes), ensure_ascii=False)}\n",
         encoding="utf-8",
     )
-    shutil.rmtree(folder, ignore_errors=True)
-    growing.replace(folder)
-    return folder / "data.yaml"
 
 
 def label_lines(boxes: NDArray[np.float64], height: int, width: int, ignored: Collection[int] = ()) -> list[str]:

@@ -24,8 +24,10 @@ from inference.services.choosing import choose_tiles
 from inference.services.pre_labels import pre_label_batch
 from inference.services.registry import current_version
 from training.models import Mode, Round, RoundState
-from training.services.runs import evaluate_version, promote_if_better, train_snapshot
+from training.services.evaluations import evaluate_version, promote_if_better
+from training.services.runs import train_snapshot
 from training.services.snapshots import take_snapshot
+from training.services.training_settings import TrainingSettings
 
 MANUAL_ROUNDS = 2  # the paper's first two rounds are manual
 STEP_JOBS = {
@@ -38,17 +40,11 @@ STEP_JOBS = {
 
 
 @dataclass(frozen=True)
-class RoundSettings:
-    """What the lead sets for a round. Image size in px, a multiple of 32."""
+class RoundSettings(TrainingSettings):
+    """What the lead sets for a round: its batch, and how its detector is trained."""
 
     size: int = 250
     strategy: str = "rare"
-    model: str = "yolo11n"
-    epochs: int = 60
-    image_size: int = 320
-    batch_size: int = 8
-    seed: int = 0
-    from_previous: bool = False
 
 
 # Where there is a GPU. A web process never imports torch, so it looks for the device's file.
@@ -214,12 +210,11 @@ def train(running: RunningJob, round_: Round) -> dict[str, Any]:
     def go_on(version: ModelVersion) -> None:
         _move(round_, RoundState.TRAINING, RoundState.EVALUATING, user=running.job.created_by, model_version=version)
 
-    version, map50 = train_snapshot(
+    version, result = train_snapshot(
         running, round_.snapshot, settings_of(round_), key=f"round-{round_.pk}", on_version=go_on
     )
-    found = "" if map50 is None else f", mAP@0.5 {map50:.2f} on the validation part"
     slower = f"; torch computes, not OpenVINO: {version.refused_export}" if version.refused_export else ""
-    return {"model_version": version.pk, "message": f"{version}{found}{slower}"}
+    return {"model_version": version.pk, "message": f"{version}, {result}{slower}"}
 
 
 def evaluate(running: RunningJob, round_: Round) -> dict[str, Any]:

@@ -1,127 +1,194 @@
-"""Training a snapshot, and measuring what came of it."""
+"""Training a snapshot."""
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
-from annotation.models import Tile, User
-from annotation.services.exports import tile_name, truth_tiles
-from annotation.services.jobs import JobCancelled, JobError, RunningJob
-from annotation.services.storage import local_path, work_dir
+from annotation.models import Box, CellClass, Project, Tile
+from annotation.services.exports import tile_name
+from annotation.services.jobs import RunningJob
+from annotation.services.storage import work_dir
 from annotation.services.tiles import read_tile
-from inference.engine.detector import Detections
-from inference.models import ModelVersion
+from inference.models import DetectorKind, ModelVersion
 from inference.services.model_exports import make_export
-from inference.services.pre_labels import detect_tiles
-from inference.services.registry import current_version, detector_of, make_current, register_version
-from training.engine.metrics import evaluate, every_class
-from training.models import Evaluation, Part, Snapshot
-from training.services.snapshots import check_no_locked_patient, truth_boxes, truth_hash
+from inference.services.registry import register_version
+from training.models import Part, Snapshot, SnapshotTile
+from training.services.evaluations import box_array
+from training.services.snapshots import check_no_locked_patient
+from training.services.stages import Stages, train_stages
+from training.services.training_settings import Start, TrainingSettings, start_of
+from training.services.yolo import Data, Report, train_yolo
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from training.engine.dataset import TrainingTile
-    from training.engine.trainer import Progress
-    from training.services.rounds import RoundSettings
+    from training.engine.trainer import Outcome
 
-EVALUATION_SCORE = 0.01  # low, so that the precision-recall curve has its tail
+
+@dataclass(frozen=True)
+class Trained:
+    """Weights in a folder that will go away, and what is to be told of their training.
+
+    outcome: None if the finder of the version to start from was kept. stages: of a two-stage detector.
+    """
+
+    weights: Path
+    outcome: "Outcome | None"
+    start: Start
+    without_box: list[str]
+    stages: Stages | None = None
+
+    @property
+    def classifier(self) -> Path | None:
+        return self.stages.classifier if self.stages else None
+
+    def in_words(self) -> str:
+        """The job's message: how good, which epoch, whether it ended early, what it started from, what was missing."""
+        parts = outcome_in_words(self.outcome, self.start) if self.outcome else []
+        if self.stages:
+            parts = [f"finder: {parts[0]}", *parts[1:]] if parts else []
+            parts += self.stages.in_words()
+        if self.without_box:
+            parts.append(f"no box to train on: {', '.join(self.without_box)}")
+        return "; ".join(parts)
+
+
+def outcome_in_words(ended: "Outcome", start: Start) -> list[str]:
+    """How a YOLO's training ended, in parts of a sentence."""
+    map50 = "" if ended.map50 is None else f"mAP@0.5 {ended.map50:.2f} on the validation part, "
+    parts = [f"{map50}best epoch {ended.best_epoch} of {ended.epochs}"]
+    if ended.stopped_early:
+        parts.append(f"stopped early after epoch {ended.last_epoch}, as it got no better")
+    if start.path is not None:
+        parts.append(f"{ended.taken} of {ended.layers} layers taken over from {start.name}")
+    return parts
 
 
 def train_snapshot(
     running: RunningJob,
     snapshot: Snapshot,
-    settings: "RoundSettings",
+    settings: TrainingSettings,
     *,
     key: str,
     on_version: Callable[[ModelVersion], object],
-) -> tuple[ModelVersion, float | None]:
-    """Train on a snapshot and register the weights; returns the version and its mAP@0.5 on the validation part.
+) -> tuple[ModelVersion, str]:
+    """Train on a snapshot and register the weights; returns the version and, in words, how its training ended.
 
     `key` names the work folder: a training that was killed goes on from its last epoch when it is called again with
     the same key. `on_version` is called in the transaction that registers the version: both happen or neither.
     Raises JobError with a text for the user, LockedPatient, JobCancelled.
     """
     check_no_locked_patient(snapshot)
-
-    from training.engine.dataset import write_dataset
-    from training.engine.trainer import Cancelled, TrainingConfig, TrainingError, train
-
     project = snapshot.project
-    start = current_version(project) if settings.from_previous else None
-    config = TrainingConfig(
-        model=settings.model,
-        epochs=settings.epochs,
-        image_size=settings.image_size,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        start_weights=local_path(start.weights) if start else None,
-    )
-    classes = list(project.taxonomy.classes.all())
-    newest: list[float] = []
 
-    def show(progress: "Progress") -> None:
-        if progress.map50 is not None:
-            newest[:] = [progress.map50]
-        found = f", validation mAP@0.5 {newest[0]:.3f}" if newest else ""
-        loss = sum(progress.losses.values())
-        running.report(
-            progress.epoch / progress.epochs,
-            f"epoch {progress.epoch} of {progress.epochs}, loss {loss:.2f}{found}",
-            seconds_left=progress.seconds_left,
-        )
+    def report(share: float, text: str, seconds_left: float | None) -> None:
+        running.report(share, text, seconds_left=seconds_left)
 
     with work_dir(f"train-{key}") as folder:
-        running.report(0.0, "writing the tiles", at_once=True)
-        try:
-            data = write_dataset(
-                folder / "dataset",
-                _training_tiles(snapshot, Part.TRAIN),
-                _training_tiles(snapshot, Part.VALIDATION),
-                [one.name for one in classes],
-                ignored=[one.number for one in classes if one.ignored_in_training],
-            )
-            weights = train(data, config, folder / "run", on_progress=show, should_stop=lambda: running.should_stop)
-        except Cancelled:
-            running.check()  # says whether it was cancelled or lost
-            raise JobCancelled from None
-        except (TrainingError, ValueError) as error:
-            raise JobError(str(error)) from error
+        trained = train_tiles(
+            running,
+            project,
+            settings,
+            train=_rows(snapshot, Part.TRAIN),
+            validation=_rows(snapshot, Part.VALIDATION),
+            folder=folder,
+            report=report,
+        )
         running.report(1.0, "exporting for OpenVINO, and measuring the export against torch", at_once=True)
-        tiles = list(_tiles_of(snapshot))
-        export = make_export(weights=weights, folder=folder / "openvino", image_size=config.image_size, tiles=tiles)
+        tiles = list(tiles_of(snapshot))
+        export = make_export(
+            weights=trained.weights,
+            folder=folder / "openvino",
+            image_size=settings.image_size,
+            tiles=tiles,
+            classifier=trained.classifier,
+        )
         running.check()
         with transaction.atomic():
             version = register_version(
                 project=project,
-                weights=weights,
+                weights=trained.weights,
+                classifier=trained.classifier,
                 snapshot_hash=snapshot.content_hash,
-                config=asdict(settings) | {"started_from": str(start) if start else "scratch"},
+                config=asdict(settings) | {"started_from": trained.start.name},
                 export=export,
                 user=running.job.created_by,
             )
             on_version(version)
-    return version, newest[0] if newest else None
+    return version, trained.in_words()
 
 
-def _tiles_of(snapshot: Snapshot) -> "QuerySet[Tile]":
+def train_tiles(
+    running: RunningJob,
+    project: Project,
+    settings: TrainingSettings,
+    *,
+    train: Sequence[SnapshotTile],
+    validation: Sequence[SnapshotTile],
+    folder: Path,
+    report: Report,
+) -> Trained:
+    """Train in a folder on some tiles of a snapshot, choosing the best epoch with others.
+
+    Called again with the same arguments it goes on from the last whole epoch; a training that has ended is not run
+    again. Raises JobError with a text for the user, JobCancelled.
+    """
+    start = start_of(settings, project)
+    classes = list(project.taxonomy.classes.all())
+    data = Data(
+        train=training_tiles(train),
+        validation=training_tiles(validation),
+        classes=[one.name for one in classes],
+        ignored=[one.number for one in classes if one.ignored_in_training],
+    )
+    missing = [one.name for one in classes_without_box(project, [row.annotation_id for row in train])]
+    if settings.kind == DetectorKind.TWO_STAGE:
+        rows = [*train, *validation]
+        stages = train_stages(running, data, settings, start, rows=rows, folder=folder, report=report)
+        return Trained(stages.finder, stages.outcome, start, missing, stages)
+    weights, ended = train_yolo(running, data, settings, start, folder=folder, report=report)
+    return Trained(weights, ended, start, missing)
+
+
+def classes_without_box(project: Project, annotations: "Collection[int] | QuerySet[Any, Any]") -> list[CellClass]:
+    """The classes that should be learned but have no box in these annotations."""
+    seen = Box.objects.filter(annotation__in=annotations).values("cell_class")
+    return list(project.taxonomy.classes.filter(ignored_in_training=False).exclude(pk__in=seen))
+
+
+def classes_not_trained(snapshot: Snapshot) -> list[CellClass]:
+    """The classes that have no box in the snapshot's training part."""
+    return classes_without_box(snapshot.project, snapshot.tiles.filter(part=Part.TRAIN).values("annotation"))
+
+
+def tiles_of(snapshot: Snapshot) -> "QuerySet[Tile]":
+    """The snapshot's tiles, neighbours together."""
     keys = snapshot.tiles.values("tile")
     return Tile.objects.filter(pk__in=keys).select_related("slide").order_by("slide_id", "row", "column")
 
 
-def _training_tiles(snapshot: Snapshot, part: Part) -> "list[TrainingTile]":
-    from training.engine.dataset import TrainingTile
+def _rows(snapshot: Snapshot, part: Part) -> list[SnapshotTile]:
+    return list(rows_of(snapshot).filter(part=part))
 
-    rows = (
-        snapshot.tiles.filter(part=part)
-        .select_related("tile__slide", "annotation")
+
+def rows_of(snapshot: Snapshot) -> "QuerySet[SnapshotTile]":
+    """The snapshot's tiles with all that training reads of them, in a fixed order, neighbours together."""
+    return (
+        snapshot.tiles.select_related("tile__slide__patient", "annotation")
         .prefetch_related("annotation__boxes__cell_class")
         .order_by("tile__slide_id", "pk")
     )
+
+
+def training_tiles(rows: Sequence[SnapshotTile]) -> "list[TrainingTile]":
+    """The tiles as the trainer takes them: their pixels are read when they are written."""
+    from training.engine.dataset import TrainingTile
+
     return [
         TrainingTile(
             name=tile_name(row.tile),
@@ -130,75 +197,3 @@ def _training_tiles(snapshot: Snapshot, part: Part) -> "list[TrainingTile]":
         )
         for row in rows
     ]
-
-
-def box_array(boxes: list) -> np.ndarray:  # type: ignore[type-arg]
-    """float64 (n, 5): class number, x, y, width, height in tile px."""
-    rows = [(box.cell_class.number, box.x, box.y, box.width, box.height) for box in boxes]
-    return np.array(rows, dtype=np.float64).reshape(-1, 5)
-
-
-def test_tiles(version: ModelVersion, snapshot: Snapshot | None) -> tuple[Part, list[Tile]]:
-    """The locked patients' tiles with truth; while there are none, the validation part of the snapshot."""
-    locked = list(truth_tiles(version.project).filter(slide__patient__locked=True))
-    if locked or snapshot is None:
-        return Part.TEST, locked
-    held_out = snapshot.tiles.filter(part=Part.VALIDATION).values("tile")
-    return Part.VALIDATION, list(truth_tiles(version.project).filter(pk__in=held_out))
-
-
-def evaluate_version(running: RunningJob, version: ModelVersion, snapshot: Snapshot | None) -> Evaluation:
-    """Measure a version on the locked test set. Raises JobError if there is no tile to measure on."""
-    part, tiles = test_tiles(version, snapshot)
-    if not tiles:
-        raise JobError("There is no confirmed tile to test on.", code="no-truth")
-    digest = truth_hash(tiles, [part] * len(tiles))
-    known = version.evaluations.filter(part=part, truth_hash=digest).first()
-    if known is not None:
-        return known
-    tiles.sort(key=lambda tile: (tile.slide_id, tile.pk))
-    found: list[Detections] = []
-    for _, detections in detect_tiles(detector_of(version), tiles, min_score=EVALUATION_SCORE):
-        found += detections
-        running.report(0.9 * len(found) / len(tiles), f"{len(found)} of {len(tiles)} tiles")
-    truths = [box_array(truth_boxes(tile)) for tile in tiles]
-    classes = list(version.taxonomy.classes.all())
-    patients = [tile.slide.patient.code for tile in tiles]
-    metrics = evaluate(
-        truths,
-        found,
-        [one.name for one in classes],
-        patients,
-        ranked=[every_class(one.boxes, one.class_scores, floor=EVALUATION_SCORE) for one in found],
-        ignored=[one.number for one in classes if one.ignored_in_training],
-    )
-    return _keep(version, part, digest, len(tiles), sum(map(len, truths)), len(set(patients)), metrics.to_json())
-
-
-def _keep(
-    version: ModelVersion, part: Part, digest: str, tiles: int, boxes: int, patients: int, metrics: dict[str, object]
-) -> Evaluation:
-    try:
-        with transaction.atomic():
-            return Evaluation.objects.create(
-                model_version=version,
-                part=part,
-                truth_hash=digest,
-                tiles=tiles,
-                boxes=boxes,
-                patients=patients,
-                metrics=metrics,
-            )
-    except IntegrityError:  # an earlier attempt has written it
-        return version.evaluations.get(part=part, truth_hash=digest)
-
-
-def promote_if_better(*, version: ModelVersion, evaluation: Evaluation, user: User | None = None) -> bool:
-    """Make the version current unless the current one is better on the very same tiles and boxes."""
-    current = current_version(version.project)
-    if current is not None and current.pk != version.pk:
-        same = current.evaluations.filter(part=evaluation.part, truth_hash=evaluation.truth_hash).first()
-        if same is not None and (same.metrics["map50"] or 0) > (evaluation.metrics["map50"] or 0):
-            return False
-    make_current(version=version, user=user)
-    return True

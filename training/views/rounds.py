@@ -1,7 +1,6 @@
 """Rounds: the list, starting one, following and closing it."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -14,10 +13,13 @@ from annotation.selectors import class_rows, largest, truth_counts
 from annotation.services.batches import progress_of
 from annotation.services.projects import NotAllowed
 from annotation.views.request import SignedIn, page_of
-from training.forms import MODELS, RoundForm
+from inference.models import DetectorKind
+from training.forms import RoundForm, recipe_in_words
 from training.models import Mode, Round, RoundState
 from training.selectors import round_rows, round_steps
+from training.services.refresh import refreshes_of, start_refresh, why_not_refresh
 from training.services.rounds import (
+    RoundSettings,
     cancel_round,
     close_round,
     default_settings,
@@ -26,9 +28,11 @@ from training.services.rounds import (
     settings_of,
     start_round,
 )
+from training.services.runs import classes_not_trained
 from training.views.live import live_page, stamp_of
 
 THUMBNAILS = 12
+REFRESHES_SHOWN = 3
 
 
 @require_GET
@@ -48,7 +52,7 @@ def round_new(request: SignedIn, pk: int) -> HttpResponse:
     project = get_project_for(request.user, pk, Role.LEAD)
     newest = project.rounds.order_by("-number").first()
     mode = next_mode(project)
-    initial = (settings_of(newest) if newest else default_settings()).__dict__ | {
+    initial = RoundForm.initial_of(settings_of(newest) if newest else default_settings()) | {
         "mode": mode,
         "strategy": "rare" if mode == Mode.ASSISTED else "random",
     }
@@ -113,6 +117,8 @@ def round_(request: SignedIn, pk: int) -> HttpResponse:
             "has_expected": bool(expected),
             "tasks": found.batch.tasks.select_related("tile__slide", "reader")[:THUMBNAILS] if found.batch else [],
             "settings": _described(found),
+            "refreshes": list(refreshes_of(found)[:REFRESHES_SHOWN]),
+            "can_refresh": can_lead and not why_not_refresh(found),
             "can_close": can_lead and found.state == RoundState.ANNOTATING and submitted,
             "can_retry": can_lead and found.failed,
             "can_cancel": can_lead and not found.is_over,
@@ -122,25 +128,36 @@ def round_(request: SignedIn, pk: int) -> HttpResponse:
 
 
 def _described(found: Round) -> list[tuple[str, object]]:
-    values = asdict(settings_of(found))
+    settings = settings_of(found)
+    start = settings.weights_file or ("the current model" if settings.from_previous else "scratch")
     rows: list[tuple[str, object]] = [
-        ("Tiles", values["size"]),
-        ("Selection", values["strategy"]),
-        ("Detector", MODELS.get(values["model"], values["model"])),
-        ("Epochs", values["epochs"]),
-        ("Image size", f"{values['image_size']} px"),
-        ("Tiles per step", values["batch_size"]),
-        ("Seed", values["seed"]),
-        ("Starts from", "the current model" if values["from_previous"] else "scratch"),
+        ("Tiles", settings.size),
+        ("Selection", settings.strategy),
+        ("Detector", f"{settings.kind}, {settings.model}"),
+        ("Epochs", _epochs(settings)),
+        ("Image size", f"{settings.image_size} px"),
+        ("Tiles per step", settings.batch_size),
+        ("Seed", settings.seed),
+        ("Starts from", start),
+        *recipe_in_words(settings),
     ]
     if found.snapshot is not None:
         rows += [("Snapshot", found.snapshot.content_hash[:12]), ("Split", found.snapshot.split_note)]
+        without = ", ".join(one.name for one in classes_not_trained(found.snapshot))
+        rows += [("No box to train on", without)] if without else []
     if found.model_version is not None:
         rows.append(("Model", str(found.model_version)))
     return rows
 
 
-def _act(request: SignedIn, pk: int, write: Callable[..., None]) -> HttpResponse:
+def _epochs(settings: RoundSettings) -> str:
+    if settings.kind != DetectorKind.TWO_STAGE:
+        return str(settings.epochs)
+    backbone = f", backbone {settings.backbone}" if settings.backbone else ""
+    return f"{settings.epochs}, and {settings.classifier_epochs} of the classifier{backbone}"
+
+
+def _act(request: SignedIn, pk: int, write: Callable[..., object]) -> HttpResponse:
     found = _round_for(request, pk, Role.LEAD)
     try:
         write(round_=found, user=request.user)
@@ -152,6 +169,11 @@ def _act(request: SignedIn, pk: int, write: Callable[..., None]) -> HttpResponse
 @require_POST
 def round_close(request: SignedIn, pk: int) -> HttpResponse:
     return _act(request, pk, close_round)
+
+
+@require_POST
+def round_refresh(request: SignedIn, pk: int) -> HttpResponse:
+    return _act(request, pk, start_refresh)
 
 
 @require_POST

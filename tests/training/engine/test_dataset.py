@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.engine.dataset import TrainingTile, label_lines, write_dataset
+from training.engine.progress import TrainingError
 
 CLASSES = ("blast", "other cell")
 
@@ -140,3 +141,16 @@ def test_labels_are_always_the_part_of_the_box_inside_the_tile(x: float, y: floa
     centre_x, centre_y, share_x, share_y = (float(word) * 100 for word in lines[0].split()[1:])
     assert [centre_x - share_x / 2, centre_y - share_y / 2] == pytest.approx([left, top], abs=1e-4)
     assert [centre_x + share_x / 2, centre_y + share_y / 2] == pytest.approx([right, bottom], abs=1e-4)
+
+
+def test_a_full_disk_is_called_that_and_leaves_no_half_set(tmp_path: Path) -> None:
+    """The label file is one that the kernel finds no room for."""
+
+    def fill_up() -> np.ndarray:
+        (tmp_path / "set.writing/labels/train/a.txt").symlink_to("/dev/full")
+        return np.zeros((40, 80, 3), np.uint8)
+
+    full = TrainingTile("a", fill_up, np.array([(0, 8, 10, 16, 20)], float))
+    with pytest.raises(TrainingError, match="The disk is full: nothing more can be written to set"):
+        write_dataset(tmp_path / "set", [full], [tile("b", [])], CLASSES)
+    assert not (tmp_path / "set").exists()

@@ -16,7 +16,7 @@ from inference.engine.detector import WeightsError, load_detector
 from tests.training.engine.cells import CLASSES, SIDE, draw_tile, small_dataset, training_tile
 from training.engine.dataset import write_dataset
 from training.engine.metrics import evaluate
-from training.engine.trainer import Cancelled, Progress, TrainingConfig, TrainingError, train
+from training.engine.trainer import Cancelled, Progress, TrainingConfig, TrainingError, outcome, train
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = TrainingConfig(epochs=2, image_size=SIDE, batch_size=4, device="cpu", threads=1)
@@ -84,6 +84,10 @@ class TestProgress:
         assert 2 <= seen[-1].epoch < 9
         assert seen[-1].seconds_left == 0
         assert run(data_yaml, config, tmp_path) == (weights, [])
+        ended = outcome(data_yaml, config, tmp_path)
+        assert ended.stopped_early
+        assert ended.best_epoch < ended.last_epoch == seen[-1].epoch
+        assert torch.load(weights, weights_only=False)["epoch"] == ended.best_epoch
 
 
 class TestWeights:
@@ -259,6 +263,17 @@ class TestErrors:
         with pytest.raises(TrainingError, match=r"not enough memory.*4 tiles of 96 px.*smaller"):
             train(data_yaml, replace(SMALL, epochs=1), tmp_path, on_progress=fail, should_stop=lambda: False)
 
+    def test_a_process_that_may_take_no_more_memory_says_so_too(self, tmp_path: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", LITTLE_MEMORY_PROGRAM, str(tmp_path)],
+            cwd=ROOT,
+            env=quiet_environment(tmp_path),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "There is not enough memory to train yolo11n with 8 tiles of 640 px" in done.stdout
+
     def test_a_training_that_diverges_says_so(
         self, data_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -291,6 +306,32 @@ class TestErrors:
     def test_an_impossible_configuration_is_refused(self, tmp_path: Path, change: dict[str, object]) -> None:
         with pytest.raises(ValueError):
             run(tmp_path / "data.yaml", replace(SMALL, **change), tmp_path / "run")  # type: ignore[arg-type]
+
+
+LITTLE_MEMORY_PROGRAM = """
+import resource, sys
+from pathlib import Path
+
+import psutil
+
+from tests.training.engine.cells import small_dataset
+from training.engine.trainer import TrainingConfig, TrainingError, train
+
+folder = Path(sys.argv[1])
+data = small_dataset(folder / "set")
+
+def run(size):
+    config = TrainingConfig(epochs=1, image_size=size, batch_size=8, device="cpu", threads=1)
+    train(data, config, folder / str(size), on_progress=lambda _: None, should_stop=lambda: False)
+
+run(96)  # all that has to be loaded, is
+limit = psutil.Process().memory_info().vms + 200_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    run(640)
+except TrainingError as error:
+    print(error)
+"""
 
 
 OFFLINE_PROGRAM = """

@@ -16,7 +16,7 @@ from inference.services.registry import current_version
 from tests import factories
 from tests.factories.detector import ToldDetector
 from training.models import Mode, Round, RoundState
-from training.services import rounds, runs
+from training.services import evaluations, rounds, runs
 from training.services.rounds import (
     RoundSettings,
     cancel_round,
@@ -41,7 +41,7 @@ SETTINGS = RoundSettings(size=4, strategy="random", epochs=1)
 @pytest.fixture(autouse=True)
 def _detector(monkeypatch):
     told = ToldDetector((0, 10, 20, 30, 40, 0.9), (1, 200, 200, 40, 40, 0.6))
-    for module in (pre_labels, runs):
+    for module in (pre_labels, evaluations):
         monkeypatch.setattr(module, "detector_of", lambda version: told)
 
 
@@ -52,7 +52,7 @@ def _trainer(monkeypatch):
     def train_snapshot(running, snapshot, settings, *, key, on_version):
         version = factories.make_version(snapshot.project, snapshot_hash=snapshot.content_hash)
         on_version(version)
-        return version, 0.5
+        return version, "mAP@0.5 0.50 on the validation part"
 
     monkeypatch.setattr(rounds, "train_snapshot", train_snapshot)
 
@@ -128,7 +128,7 @@ def test_the_training_says_if_torch_has_to_compute(project, monkeypatch, tmp_pat
     def train_snapshot(running, snapshot, settings, *, key, on_version):
         version = factories.make_version(snapshot.project, export=export)
         on_version(version)
-        return version, 0.5
+        return version, "mAP@0.5 0.50 on the validation part"
 
     monkeypatch.setattr(rounds, "train_snapshot", train_snapshot)
     round_ = start(project)
@@ -359,4 +359,4 @@ def test_nothing_to_measure_on_fails_with_a_text(project):
     version = factories.make_version(project)
     project.patients.update(locked=False)
     with pytest.raises(JobError, match="no confirmed tile to test on"):
-        runs.evaluate_version(None, version, None)
+        evaluations.evaluate_version(None, version, None)

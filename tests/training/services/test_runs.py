@@ -1,18 +1,20 @@
+"""Trainings of snapshots, real if of one epoch."""
+
 import pytest
 from django.core.files.storage import default_storage
-from PIL import Image
 
-from annotation.services.jobs import RunningJob, claim_job
-from inference.services.registry import current_version
+from annotation.services.jobs import JobCancelled, JobError, RunningJob, cancel_job, claim_job
 from tests import factories
-from tests.factories.detector import ToldDetector
-from training.models import Evaluation
-from training.services import runs
+from tests.inference.engine.made_weights import untrained_weights
+from training.engine.progress import Outcome
 from training.services.rounds import RoundSettings
-from training.services.runs import box_array, evaluate_version, promote_if_better, train_snapshot
+from training.services.runs import Trained, classes_not_trained, train_snapshot
 from training.services.snapshots import take_snapshot
+from training.services.training_settings import Start
 
 pytestmark = pytest.mark.django_db
+SETTINGS = {"epochs": 1, "image_size": 64, "batch_size": 4}
+BOTH = ((0, 10, 20, 60, 60), (1, 200, 200, 40, 40))
 
 
 @pytest.fixture
@@ -20,109 +22,104 @@ def project():
     return factories.make_project()
 
 
-def promote(version, map50, **options):
-    return promote_if_better(version=version, evaluation=factories.make_evaluation(version, map50, **options))
-
-
-def test_the_first_version_becomes_current(project):
-    version = factories.make_version(project)
-    assert promote(version, 0.1)
-    assert current_version(project) == version
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "promoted"),
-    [(0.5, 0.6, True), (0.5, 0.5, True), (0.6, 0.5, False), (None, 0.1, True), (0.5, None, False)],
-)
-def test_a_version_becomes_current_unless_the_current_one_is_better(project, old, new, promoted):
-    current, version = factories.make_version(project, current=True), factories.make_version(project)
-    factories.make_evaluation(current, old)
-    assert promote(version, new) is promoted
-    assert current_version(project) == (version if promoted else current)
-
-
-@pytest.mark.parametrize("difference", [{"truth_hash": "2" * 64}, {"part": "val"}])
-def test_figures_from_other_tiles_do_not_count(project, difference):
-    current, version = factories.make_version(project, current=True), factories.make_version(project)
-    factories.make_evaluation(current, 0.9)
-    assert promote(version, 0.1, **difference)
-    assert current_version(project) == version
-
-
 @pytest.fixture
-def locked_truth(project, smear):
-    slide = factories.make_slide(project, patient=factories.make_patient(project, locked=True), file=smear)
-    first, second, third, *_ = slide.tiles.all()
-    factories.make_truth(first, (0, 10, 20, 30, 40), (1, 200, 200, 40, 40))
-    factories.make_truth(second)
-    factories.make_truth(third, (0, 10, 20, 30, 40))
-    return slide
+def folder(settings, tmp_path):
+    settings.START_WEIGHTS_DIR = tmp_path
+    return tmp_path
 
 
-def evaluate(project, version, monkeypatch, *found):
-    monkeypatch.setattr(runs, "detector_of", lambda version: ToldDetector(*found))
-    running = RunningJob(claim_job(job_pk=factories.make_job(project).pk))
-    return evaluate_version(running, version, None)
-
-
-def test_a_version_is_measured_on_the_locked_set(project, locked_truth, monkeypatch):
-    version = factories.make_version(project)
-    evaluation = evaluate(project, version, monkeypatch, (0, 10, 20, 30, 40, 0.9))
-    assert (evaluation.part, evaluation.tiles, evaluation.boxes, evaluation.patients) == ("test", 3, 3, 1)
-    rows = {row["name"]: row for row in evaluation.metrics["classes"]}
-    assert rows["neutrophil"]["recall"] == 1.0
-    # One of its three detections lies on the confirmed-empty tile.
-    assert rows["neutrophil"]["precision"] == pytest.approx(2 / 3)
-    assert rows["erythroblast"]["recall"] == 0.0
-
-
-def test_a_large_image_is_measured_as_a_whole(project, tmp_path, monkeypatch):
-    """1200 x 600 px, seen in windows that begin at x 0, 344 and 688 and y 0 and 88; each finds a cell at its 10, 20."""
-    path = tmp_path / "large.png"
-    Image.effect_noise((1200, 600), 60).convert("RGB").save(path)
-    patient = factories.make_patient(project, locked=True)
-    tile = factories.make_image(project, patient=patient, width=1200, height=600, file=path)
-    cells = [(0, x + 10, y + 20, 30, 40) for x in (0, 344, 688) for y in (0, 88)]
-    factories.make_truth(tile, *cells)
-    evaluation = evaluate(project, factories.make_version(project), monkeypatch, (0, 10, 20, 30, 40, 0.9))
-    assert (evaluation.tiles, evaluation.boxes) == (1, 6)
-    assert evaluation.metrics["map50"] == 1.0
-    (row,) = (row for row in evaluation.metrics["classes"] if row["name"] == "neutrophil")
-    assert (row["precision"], row["recall"], row["count_mse"]) == (1.0, 1.0, 0.0)
-
-
-def test_measured_again_on_the_same_truth_it_is_the_same_row(project, locked_truth, monkeypatch):
-    version = factories.make_version(project)
-    first = evaluate(project, version, monkeypatch, (0, 10, 20, 30, 40, 0.9))
-    monkeypatch.setattr(runs, "detect_tiles", lambda *args, **options: pytest.fail("measured again"))
-    assert evaluate(project, version, monkeypatch) == first
-
-
-def test_a_changed_truth_is_measured_anew(project, locked_truth, monkeypatch):
-    version = factories.make_version(project)
-    evaluate(project, version, monkeypatch)
-    factories.make_truth(locked_truth.tiles.first(), (0, 11, 20, 30, 40))
-    evaluate(project, version, monkeypatch)
-    assert Evaluation.objects.count() == 2
-
-
-def test_a_training_ends_with_a_version_and_its_export(project, smear, monkeypatch):
-    """A real training, if of one epoch: it sees nothing yet, so its export cannot be measured and is not used."""
+def label(project, smear, *boxes, tiles=6):
     slide = factories.make_slide(project, file=smear)
-    for tile in slide.tiles.all()[:6]:
-        factories.make_truth(tile, (0, 10, 20, 60, 60), (1, 200, 200, 40, 40))
-    snapshot = take_snapshot(project=project, seed=0)
-    running = RunningJob(claim_job(job_pk=factories.make_job(project).pk))
-    settings = RoundSettings(epochs=1, image_size=64, batch_size=4)
+    for tile in slide.tiles.all()[:tiles]:
+        factories.make_truth(tile, *boxes)
+    return take_snapshot(project=project, seed=0)
+
+
+def begin(project):
+    return RunningJob(claim_job(job_pk=factories.make_job(project).pk))
+
+
+def train(project, snapshot, **settings):
     seen = []
-    version, _ = train_snapshot(running, snapshot, settings, key="test", on_version=seen.append)
+    version, told = train_snapshot(
+        begin(project), snapshot, RoundSettings(**(SETTINGS | settings)), key="test", on_version=seen.append
+    )
     assert seen == [version]
+    return version, told
+
+
+def test_a_training_ends_with_a_version_and_its_export(project, smear):
+    """It sees nothing yet, so its export cannot be measured and is not used."""
+    version, told = train(project, label(project, smear, *BOTH))
+    assert told == "mAP@0.5 0.00 on the validation part, best epoch 1 of 1"
     assert version.exports["openvino"]["text"] == "on 6 tiles no cell was seen, so nothing could be compared"
     assert not version.exports["openvino"]["accepted"]
     assert default_storage.exists(version.weights)
+    assert version.config["started_from"] == "scratch"
 
 
-def test_boxes_become_an_array(project):
-    annotation = factories.make_truth(factories.make_tile(project), (1, 1.5, 2, 30, 40))
-    assert box_array(list(annotation.boxes.all())).tolist() == [[1, 1.5, 2, 30, 40]]
-    assert box_array([]).shape == (0, 5)
+def test_an_end_to_end_model_is_kept_without_an_export(project, smear):
+    version, _ = train(project, label(project, smear, *BOTH), model="yolo26n")
+    assert "no OpenVINO export for models of this kind" in version.refused_export
+
+
+def test_a_class_without_a_box_is_named_and_training_goes_on(project, smear):
+    snapshot = label(project, smear, BOTH[0])
+    assert [one.name for one in classes_not_trained(snapshot)] == ["erythroblast"]  # and not the ignored one
+    version, told = train(project, snapshot)
+    assert told.endswith("; no box to train on: erythroblast")
+    assert version.pk
+
+
+def test_it_tells_how_many_layers_came_from_a_weights_file(project, smear, folder):
+    untrained_weights(folder / "lab.pt")
+    version, told = train(project, label(project, smear, *BOTH), weights_file="lab.pt")
+    assert told.endswith("; 168 of 168 layers taken over from lab.pt")
+    assert version.config["started_from"] == "lab.pt"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, r"lab\.pt is no longer in the folder"),
+        (lambda path: path.write_bytes(b"half a file"), r"lab\.pt is damaged"),
+        (lambda path: untrained_weights(path, model="yolo11s"), r"No layer of lab\.pt fits yolo26n"),
+    ],
+    ids=["gone", "damaged", "fits nothing"],
+)
+def test_a_weights_file_that_cannot_be_used_stops_the_training_with_a_text(project, smear, folder, make, message):
+    make(folder / "lab.pt")
+    with pytest.raises(JobError, match=message):
+        train(project, label(project, smear, *BOTH), weights_file="lab.pt", model="yolo26n")
+    assert not project.model_versions.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"model": "yolo11"}, "did you mean yolo11"), ({"mosaic": 2.0}, "Mosaic must lie between 0.0 and 1.0")],
+)
+def test_settings_that_cannot_be_stop_the_training_with_a_text(project, smear, changes, message):
+    with pytest.raises(JobError, match=message):
+        train(project, label(project, smear, *BOTH), **changes)
+
+
+def test_how_a_training_ended_in_words(tmp_path):
+    ended = Outcome(epochs=60, last_epoch=24, best_epoch=17, map50=0.425, taken=160, layers=168)
+    lab = Start(tmp_path / "lab.pt", "lab.pt")
+    assert Trained(tmp_path, ended, lab, ["blast", "basophil"]).in_words() == (
+        "mAP@0.5 0.42 on the validation part, best epoch 17 of 60; stopped early after epoch 24, as it got no better; "
+        "160 of 168 layers taken over from lab.pt; no box to train on: blast, basophil"
+    )
+
+
+def test_no_box_at_all_is_told(project, smear):
+    with pytest.raises(JobError, match="not a single box to train on"):
+        train(project, label(project, smear))
+
+
+def test_cancelled_it_ends_within_a_batch_and_leaves_no_version(project, smear):
+    snapshot, running = label(project, smear, *BOTH), begin(project)
+    cancel_job(job=running.job, user=None)
+    with pytest.raises(JobCancelled):
+        train_snapshot(running, snapshot, RoundSettings(**SETTINGS), key="test", on_version=print)
+    assert not project.model_versions.exists()

@@ -1,23 +1,20 @@
+from dataclasses import asdict, replace
+
 import pytest
 from django.urls import reverse
 
 from annotation.models import Job, JobState, Role
 from tests import factories
+from training.forms import RoundForm
 from training.models import Round, RoundState
 from training.services import rounds
+from training.services.rounds import RoundSettings
+from training.services.snapshots import take_snapshot
 
 pytestmark = pytest.mark.django_db
 
-FORM = {
-    "mode": "manual",
-    "size": 5,
-    "strategy": "random",
-    "model": "yolo11n",
-    "epochs": 3,
-    "image_size": 320,
-    "batch_size": 4,
-    "seed": 7,
-}
+SETTINGS = RoundSettings(size=5, strategy="random", epochs=3, batch_size=4, seed=7)
+FORM = {name: value for name, value in RoundForm.initial_of(SETTINGS).items() if value is not None} | {"mode": "manual"}
 
 
 @pytest.fixture
@@ -61,7 +58,17 @@ def test_an_assisted_round_without_a_model_is_refused_with_a_text(client, projec
 
 @pytest.mark.parametrize(
     "data",
-    [{"size": 0}, {"size": "x"}, {"image_size": 321}, {"epochs": 0}, {"model": "other"}, {"seed": -1}, {"mode": ""}],
+    [
+        {"size": 0},
+        {"size": "x"},
+        {"image_size": 321},
+        {"epochs": 0},
+        {"model": "other"},
+        {"seed": -1},
+        {"mode": ""},
+        {"mosaic": 2},
+        {"start_from": "file:gone.pt"},
+    ],
 )
 def test_settings_that_cannot_be_are_refused(client, project, data):
     assert begin(client, project, **data).status_code == 422
@@ -69,11 +76,42 @@ def test_settings_that_cannot_be_are_refused(client, project, data):
 
 
 def test_the_form_begins_with_the_last_rounds_settings(client, project):
-    factories.make_round(project, state=RoundState.DONE, settings=FORM | {"size": 77, "from_previous": False})
-    Round.objects.update(settings={key: value for key, value in Round.objects.get().settings.items() if key != "mode"})
+    factories.make_round(project, state=RoundState.DONE, settings=asdict(replace(SETTINGS, size=77)))
     page = client.get(reverse("round_new", args=[project.pk])).content.decode()
     assert 'value="77"' in page
     assert "Start round 2" in page
+
+
+def test_a_round_of_before_the_recipe_keeps_its_page(client, project):
+    old = {
+        "size": 5,
+        "strategy": "rare",
+        "model": "yolo11n",
+        "epochs": 3,
+        "image_size": 320,
+        "batch_size": 4,
+        "seed": 7,
+    }
+    round_ = factories.make_round(project, settings=old | {"from_previous": True})
+    page = client.get(reverse("round", args=[round_.pk])).content.decode()
+    assert "the current model" in page
+
+
+def test_the_page_tells_what_differs_from_the_usual_recipe(client, project):
+    settings = asdict(replace(SETTINGS, rotation=15.0, weights_file="lab.pt"))
+    page = client.get(reverse("round", args=[factories.make_round(project, settings=settings).pk])).content.decode()
+    assert "Rotation (degrees)" in page
+    assert "lab.pt" in page
+    assert "Mosaic" not in page
+
+
+def test_the_page_names_the_classes_without_a_box(client, project):
+    for tile in factories.make_slide(project, tiles=2).tiles.all():
+        factories.make_truth(tile, (0, 10, 20, 30, 40))
+    snapshot = take_snapshot(project=project, seed=0)
+    round_ = factories.make_round(project, state=RoundState.TRAINING, snapshot=snapshot)
+    facts = dict(client.get(reverse("round", args=[round_.pk])).context["settings"])
+    assert facts["No box to train on"] == "erythroblast"
 
 
 def annotating(project):

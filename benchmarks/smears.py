@@ -1,0 +1,72 @@
+"""The smears that the benchmarks work on: slides with their truth beside them, in a project of an empty site."""
+
+import argparse
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import django
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from annotation.models import Project, Slide, Tile
+    from annotation.services.truth import Truth
+
+ROOT = Path(__file__).resolve().parents[1]
+SMEARS = ROOT / "../shared/data/smears"
+
+
+def add_smears(parser: argparse.ArgumentParser) -> None:
+    """The option that names their folder."""
+    parser.add_argument("--smears", type=Path, default=SMEARS, help="slides with their truth beside them")
+
+
+def slides_in(folder: Path) -> list[Path]:
+    """The slides of a folder, by name. Ends the program if one has no truth, or if there is none."""
+    slides = sorted(path for path in folder.glob("*.*") if path.suffix in (".svs", ".tif"))
+    missing = [str(path.with_suffix(".json")) for path in slides if not path.with_suffix(".json").is_file()]
+    if not slides or missing:
+        sys.exit(f"{folder}: no smears with their truth beside them ({', '.join(missing) or 'empty'})")
+    return slides
+
+
+def start_django(folder: Path) -> None:
+    """An empty database and storage in a folder of their own, with production settings."""
+    for name in [name for name in os.environ if name.startswith(("MARROWLOOP_", "DATABASE_URL", "CELERY_BROKER_URL"))]:
+        del os.environ[name]
+    os.environ |= {
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "MARROWLOOP_DATA": str(folder / "data"),
+        "MARROWLOOP_SECRET_KEY": secrets.token_urlsafe(50),
+        "OMP_WAIT_POLICY": "PASSIVE",  # as in the worker
+    }
+    subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], cwd=ROOT, check=True)
+    django.setup()
+
+
+def import_smear(project: "Project", path: Path) -> "Slide":
+    """A slide of a patient of its own, cut edge to edge."""
+    from annotation.services.slides import SlideFacts, import_slide
+
+    facts = SlideFacts(patient=path.stem, tiling="edge")
+    return import_slide(project=project, paths=[path], name=path.name, facts=facts, user=None)
+
+
+def truth_on(truth: "Truth", tile: "Tile", numbers: dict[str, int]) -> "np.ndarray":
+    """float64 (n, 5): class number, x, y, width, height in tile px."""
+    import numpy as np
+
+    from annotation.geometry import boxes_of_tile
+
+    indices, boxes = boxes_of_tile(truth.boxes, tile.x, tile.y, tile.extents, (tile.width, tile.height))
+    classes = [numbers[truth.class_names[index]] for index in indices]
+    return np.column_stack([np.array(classes, np.float64), boxes]).reshape(-1, 5)
+
+
+def say(text: str) -> None:
+    """What goes on, beside the result."""
+    print(text, file=sys.stderr, flush=True)

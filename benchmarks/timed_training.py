@@ -1,0 +1,203 @@
+"""What benchmarks.accuracy measures. Imported once Django is set up."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from annotation.models import Tile
+from annotation.services.exports import tile_name
+from annotation.services.projects import create_project, create_taxonomy
+from annotation.services.tiles import read_tile
+from annotation.services.truth import countable_tiles, read_truth
+from annotation.taxonomies import BLOOD_AND_MARROW
+from benchmarks.smears import import_smear, say, truth_on
+from inference.engine.detector import load_detector
+from inference.engine.two_stage import FINDER_CLASSES
+from inference.services.model_exports import choose_tiles
+from inference.services.pre_labels import detect_tiles
+from training.engine.classifier_trainer import ClassifierConfig, train_classifier
+from training.engine.dataset import TrainingTile, write_dataset
+from training.engine.metrics import evaluate, every_class
+from training.engine.splits import validation_split
+from training.engine.stages import as_cells
+from training.engine.trainer import TrainingConfig, train
+
+LOCKED = ("P12", "P13", "P14", "P15", "P16")  # their cells occur on no other smear
+FINDER_SHARE = 0.35  # of the time of a two-stage training; the classifier takes the rest
+TRIAL_EPOCHS = 3  # the first prepares, the others tell how long an epoch takes
+FEWEST_EPOCHS = 5
+EVALUATION_SCORE = 0.01
+
+Number = int | float
+
+
+@dataclass(frozen=True)
+class Known:
+    """A tile, and every cell on it: float64 (n, 5), class number, x, y, width, height in tile px."""
+
+    tile: Tile
+    boxes: np.ndarray
+
+    @property
+    def patient(self) -> str:
+        return self.tile.slide.patient.code
+
+    def to_train(self) -> TrainingTile:
+        return TrainingTile(tile_name(self.tile), partial(read_tile, self.tile), self.boxes)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tiles to train on and to validate with, in a folder for all that comes of them; `seconds` for each training."""
+
+    folder: Path
+    train: list[TrainingTile]
+    validation: list[TrainingTile]
+    classes: list[str]
+    seconds: float
+    image_size: int
+
+
+def measure(
+    folder: Path, slides: Sequence[Path], *, kinds: Sequence[str], seconds: float, few: int, image_size: int
+) -> dict[str, Number]:
+    """mAP@0.5 on the locked patients' tiles for each kind, with few tiles and with all."""
+    load = os.getloadavg()[0]
+    known, classes = _import(slides)
+    pool = [one for one in known if one.patient not in LOCKED]
+    tests = [one for one in known if one.patient in LOCKED]
+    chosen = {one.pk for one in choose_tiles([one.tile for one in pool], few)}
+    sets = {str(few): [one for one in pool if one.tile.pk in chosen], "all": pool}
+    numbers: dict[str, Number] = {"pool_tiles": len(pool), "test_tiles": len(tests)}
+    for name, tiles in sets.items():
+        for kind in kinds:
+            work = folder / f"{kind}-{name}"
+            train, validation = _split(tiles, len(classes))
+            part = Part(work, train, validation, classes, seconds, image_size)
+            say(f"{kind}, {len(train)} tiles to train on and {len(validation)} to validate with")
+            start = time.perf_counter()
+            weights, classifier, spent = TRAININGS[kind](part)
+            say(f"  {spent:.0f} s of training, {time.perf_counter() - start:.0f} s with the trial before it")
+            numbers[f"map50_{kind}_{name}"] = _map50(weights, classifier, tests, classes, image_size)
+            numbers[f"seconds_{kind}_{name}"] = spent
+            say(f"  mAP@0.5 {numbers[f'map50_{kind}_{name}']:.4f}")
+            shutil.rmtree(work)
+    return numbers | {"load_average": load}
+
+
+def _import(slides: Sequence[Path]) -> tuple[list[Known], list[str]]:
+    project = create_project(name="Benchmark", taxonomy=create_taxonomy(spec=BLOOD_AND_MARROW), lead=None)
+    classes = list(project.taxonomy.classes.all())
+    numbers = {one.name: one.number for one in classes}
+    known = []
+    say(f"importing {len(slides)} slides")
+    for path in slides:
+        truth = read_truth(path.with_suffix(".json"))
+        tiles = countable_tiles(truth, import_smear(project, path))
+        known += [Known(tile, truth_on(truth, tile, numbers)) for tile in tiles]
+    return known, [one.name for one in classes]
+
+
+def _split(tiles: Sequence[Known], classes: int) -> tuple[list[TrainingTile], list[TrainingTile]]:
+    counts = np.zeros((len(tiles), classes), np.int64)
+    for row, one in zip(counts, tiles, strict=True):
+        row += np.bincount(one.boxes[:, 0].astype(int), minlength=classes)
+    train, validation = validation_split([one.patient for one in tiles], counts)
+    return [tiles[index].to_train() for index in train], [tiles[index].to_train() for index in validation]
+
+
+def _one_stage(part: Part) -> tuple[Path, None, float]:
+    weights, spent = _yolo(part, part.train, part.validation, part.classes, part.seconds)
+    return weights, None, spent
+
+
+def _two_stage(part: Part) -> tuple[Path, Path, float]:
+    cells, held_out = ([as_cells(tile) for tile in tiles] for tiles in (part.train, part.validation))
+    finder, spent = _yolo(part, cells, held_out, list(FINDER_CLASSES), FINDER_SHARE * part.seconds)
+    classifier, more = _classifier(part, part.seconds - spent)
+    return finder, classifier, spent + more
+
+
+TRAININGS: dict[str, Callable[[Part], tuple[Path, Path | None, float]]] = {
+    "one_stage": _one_stage,
+    "two_stage": _two_stage,
+}
+
+
+def _yolo(
+    part: Part, train_on: Sequence[TrainingTile], validate: Sequence[TrainingTile], names: list[str], seconds: float
+) -> tuple[Path, float]:
+    """The weights, and the seconds that their training took, which are about as many as are given."""
+    data = write_dataset(part.folder / "dataset", train_on, validate, names)
+
+    def run(epochs: int, name: str) -> tuple[Path, list[float]]:
+        times = [time.perf_counter()]
+        config = TrainingConfig(epochs=epochs, image_size=part.image_size)
+        weights = train(
+            data,
+            config,
+            part.folder / name,
+            on_progress=lambda progress: times.append(time.perf_counter()),
+            should_stop=lambda: False,
+        )
+        return weights, times
+
+    epochs = _epochs(run(TRIAL_EPOCHS, "trial")[1], seconds)
+    say(f"  {epochs} epochs of {len(train_on)} tiles")
+    weights, times = run(epochs, "run")
+    return weights, times[-1] - times[0]
+
+
+def _classifier(part: Part, seconds: float) -> tuple[Path, float]:
+    """As `_yolo`, of the classifier."""
+
+    def run(epochs: int, name: str) -> tuple[Path, list[float]]:
+        times = [time.perf_counter()]
+        weights = train_classifier(
+            part.train,
+            part.validation,
+            part.classes,
+            replace(ClassifierConfig(), epochs=epochs),
+            part.folder / name,
+            on_progress=lambda progress: times.append(time.perf_counter()),
+            should_stop=lambda: False,
+        )
+        return weights, times
+
+    epochs = _epochs(run(TRIAL_EPOCHS, "classifier-trial")[1], seconds)
+    say(f"  {epochs} epochs of the classifier")
+    weights, times = run(epochs, "classifier")
+    return weights, times[-1] - times[0]
+
+
+def _epochs(times: list[float], seconds: float) -> int:
+    """How many epochs take so long, by the times at which a trial started and its epochs ended."""
+    each = (times[-1] - times[1]) / (len(times) - 2)
+    before = max(0.0, times[1] - times[0] - each)
+    return max(FEWEST_EPOCHS, round((seconds - before) / each))
+
+
+def _map50(
+    weights: Path, classifier: Path | None, tests: Sequence[Known], classes: list[str], image_size: int
+) -> float:
+    detector = load_detector(weights, classifier=classifier, image_size=image_size)
+    found = [
+        one
+        for _, some in detect_tiles(detector, [one.tile for one in tests], min_score=EVALUATION_SCORE)
+        for one in some
+    ]
+    metrics = evaluate(
+        [one.boxes for one in tests],
+        found,
+        classes,
+        [one.patient for one in tests],
+        ranked=[every_class(one.boxes, one.class_scores, floor=EVALUATION_SCORE) for one in found],
+        bootstrap=0,
+    )
+    return metrics.map50 or 0.0
