@@ -78,8 +78,12 @@ class TorchClassifier:
 
 def to_input(crops: torch.Tensor, facts: ClassifierFacts) -> torch.Tensor:
     """Crops, uint8 (n, size, size, 3), as float32 (n, 3, size, size) on the same device, channels last in memory."""
-    images = crops.permute(0, 3, 1, 2).float() / 255  # NHWC in memory
-    mean, std = (torch.tensor(values, device=crops.device).view(1, -1, 1, 1) for values in (facts.mean, facts.std))
+    return normalised(crops.permute(0, 3, 1, 2).float() / 255, facts)  # NHWC in memory
+
+
+def normalised(images: torch.Tensor, facts: ClassifierFacts) -> torch.Tensor:
+    """Images, float32 (n, 3, size, size) from 0 to 1, as the backbone wants them."""
+    mean, std = (torch.tensor(values, device=images.device).view(1, -1, 1, 1) for values in (facts.mean, facts.std))
     return (images - mean) / std
 
 

@@ -4,7 +4,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from annotation.services.exports import ARCHIVE_TIME
 from annotation.services.storage import local_path
@@ -29,14 +29,23 @@ def openvino_archive(version: ModelVersion) -> IO[bytes]:
 
 
 def _zipped(files: Mapping[str, Path]) -> IO[bytes]:
-    """A temporary file that holds the archive, at its beginning. Weights hardly shrink, so they are not compressed."""
+    """A temporary file that holds the archive, at its beginning."""
     archive = tempfile.TemporaryFile()  # noqa: SIM115 (whoever sends it closes it)
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as zipped:
+    zip_files(files, archive)
+    archive.seek(0)
+    return archive
+
+
+T = TypeVar("T", Path, IO[bytes])
+
+
+def zip_files(files: Mapping[str, Path], target: T) -> T:
+    """Write an archive of files under these names. Weights hardly shrink, so they are not compressed."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as zipped:
         for name, path in files.items():
             info = zipfile.ZipInfo(name, ARCHIVE_TIME)
             info.external_attr = 0o644 << 16
-            with path.open("rb") as source, zipped.open(info, "w", force_zip64=True) as target:
+            with path.open("rb") as source, zipped.open(info, "w", force_zip64=True) as inside:
                 while chunk := source.read(1 << 20):
-                    target.write(chunk)
-    archive.seek(0)
-    return archive
+                    inside.write(chunk)
+    return target

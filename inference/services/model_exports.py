@@ -11,7 +11,7 @@ import numpy as np
 from annotation.models import Tile
 from annotation.services.storage import local_path, sha256_of, store
 from annotation.services.tiles import read_tiles
-from inference.engine.detector import MODEL_FILES, export_folder
+from inference.engine.detector import MODEL_FILES, WeightsError, export_folder
 from inference.engine.windows import is_large, windows_of
 from inference.models import ModelVersion
 
@@ -77,6 +77,8 @@ def make_export(
             classifier=classifier,
             classifier_export=classifier_folder,
         )
+    except WeightsError as error:  # an architecture that cannot be exported
+        return ModelExport(folder, False, str(error))
     except Exception as error:
         logger.exception("the OpenVINO export of %s failed", weights.name)
         return ModelExport(folder, False, f"{type(error).__name__}: {error}")

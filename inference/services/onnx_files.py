@@ -13,11 +13,11 @@ from django.db import transaction
 from annotation.models import Job, JobKind, JobState, Tile, User
 from annotation.services.events import record
 from annotation.services.jobs import JobError, RunningJob, create_job
-from annotation.services.projects import NotAllowed
 from annotation.services.storage import local_path, sha256_of, store, work_dir
 from annotation.slides.reader import SlideError
 from inference.engine.detector import WeightsError
 from inference.models import ModelVersion
+from inference.services.model_archives import zip_files
 from inference.services.model_exports import choose_tiles, pixels_of
 
 
@@ -36,9 +36,7 @@ def onnx_file(version: ModelVersion) -> dict[str, Any] | None:
 
 @transaction.atomic
 def queue_onnx(*, version: ModelVersion, user: User | None) -> Job:
-    """Make the version's ONNX file; the job that is under way if there is one. Raises NotAllowed for two stages."""
-    if version.classifier:
-        raise NotAllowed(f"{version} has two stages, of which no ONNX file can be made yet: take its .pt files.")
+    """Make the version's ONNX file; the job that is under way if there is one."""
     known = onnx_job(version)
     if known is not None and known.is_active:
         return known
@@ -56,23 +54,31 @@ def queue_onnx(*, version: ModelVersion, user: User | None) -> Job:
 def make_onnx(running: RunningJob, version: ModelVersion, tiles: Sequence[Tile]) -> dict[str, Any]:
     """The job of `queue_onnx`: export, measure on some of the tiles, store. A file that differs is not kept.
 
-    Raises JobError with a text for the user.
+    Of a two-stage version it is a .zip of finder.onnx and classifier.onnx. Raises JobError with a text for the user.
     """
-    from inference.engine.onnx_export import compare_onnx, export_onnx
+    from inference.engine.onnx_export import compare_onnx, export_classifier_onnx, export_onnx
 
     image_size = int(version.config["image_size"])
     with running.alone("detector"), work_dir(f"onnx-{version.pk}") as folder:
         try:
             weights = local_path(version.weights)
+            classifier = local_path(version.classifier) if version.classifier else None
             running.report(0.1, "exporting", at_once=True)
-            path = export_onnx(weights, folder / "model.onnx", image_size=image_size)
+            path = export_onnx(weights, folder / "finder.onnx", image_size=image_size)
+            second = export_classifier_onnx(classifier, folder / "classifier.onnx") if classifier else None
             running.report(0.6, "measuring the export against torch", at_once=True)
-            found = compare_onnx(weights, path, pixels_of(choose_tiles(tiles)), image_size=image_size)
+            pictures = pixels_of(choose_tiles(tiles))
+            found = compare_onnx(
+                weights, path, pictures, image_size=image_size, classifier=classifier, classifier_path=second
+            )
         except (WeightsError, SlideError, FileNotFoundError) as error:
             raise JobError(str(error)) from error
         if found.boxes and not found.is_small:
             raise JobError(f"The ONNX file differs from the weights, so it is not offered: {found.in_words()}.")
+        if second is not None:
+            path = zip_files({path.name: path, second.name: second}, folder / "onnx.zip")
         digest = sha256_of(path)
-        name = store(path, str(Path(version.weights).with_suffix(".onnx")), move=True)
+        suffix = ".onnx" if second is None else ".onnx.zip"
+        name = store(path, str(Path(version.weights).with_suffix(suffix)), move=True)
     words = "checked against torch" if found.boxes else "not checked against torch:"
     return {"file": name, "sha256": digest, "message": f"{words} {found.in_words()}"}

@@ -72,6 +72,7 @@ EXPECTED = {
     "round": ("GET", MEMBER, Round),
     "round_close": ("POST", LEAD, Round),
     "round_retry": ("POST", LEAD, Round),
+    "round_refresh": ("POST", LEAD, Round),
     "round_cancel": ("POST", LEAD, Round),
     "cross_validation": ("GET", MEMBER, CrossValidation),
     "cross_validation_retry": ("POST", LEAD, CrossValidation),

@@ -3,7 +3,6 @@
 from pathlib import PurePath
 from typing import IO
 
-from django.contrib import messages
 from django.core.files.storage import default_storage
 from django.http import FileResponse, Http404, HttpResponse
 from django.http.response import HttpResponseBase
@@ -11,7 +10,6 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_POST
 
 from annotation.models import Role
-from annotation.services.projects import NotAllowed
 from annotation.services.storage import cache_dir
 from annotation.views.request import SignedIn
 from inference.models import ModelVersion
@@ -61,17 +59,15 @@ def model_onnx(request: SignedIn, pk: int) -> HttpResponseBase:
     made = onnx_file(version)
     if made is None:
         raise Http404("There is no ONNX file of this model: make it first.")
-    return _download(default_storage.open(made["file"]), f"{_stem(version)}.onnx")
+    suffix = "-onnx.zip" if version.classifier else ".onnx"
+    return _download(default_storage.open(made["file"]), f"{_stem(version)}{suffix}")
 
 
 @require_POST
 def model_export(request: SignedIn, pk: int) -> HttpResponse:
     """Make the ONNX file."""
     version = version_for(request, pk, Role.LEAD)
-    try:
-        queue_onnx(version=version, user=request.user)
-    except NotAllowed as error:
-        messages.error(request, str(error))
+    queue_onnx(version=version, user=request.user)
     return redirect("model", pk)
 
 

@@ -5,7 +5,6 @@ from django.core.files.storage import default_storage
 from PIL import Image
 
 from annotation.models import Event, JobState
-from annotation.services.projects import NotAllowed
 from annotation.services.storage import sha256_of
 from inference.engine import onnx_export
 from inference.models import ModelVersion
@@ -78,10 +77,3 @@ def test_asked_twice_it_is_made_once(version):
     job = queue_onnx(version=version, user=None)
     assert queue_onnx(version=version, user=None) == job == onnx_job(version)
     assert Event.objects.filter(verb="asked for ONNX of").count() == 1
-
-
-def test_two_stages_are_refused(learned):
-    version = register(factories.make_project(), learned, classifier=learned)
-    with pytest.raises(NotAllowed, match="model 1 has two stages"):
-        queue_onnx(version=version, user=None)
-    assert onnx_job(version) is None

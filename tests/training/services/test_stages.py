@@ -3,20 +3,26 @@
 import zipfile
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 from django.core.files.storage import default_storage
 from PIL import Image
 
-from annotation.models import Annotation, JobKind
+from annotation.models import Annotation, JobKind, JobState
 from annotation.services.jobs import JobError, RunningJob, claim_job
 from annotation.services.projects import NotAllowed
+from inference.engine.classifier import TorchClassifier
+from inference.engine.crops import crop_cells
 from inference.models import DetectorKind
 from inference.services.model_archives import openvino_archive, two_stage_archive
 from inference.services.model_exports import has_export, make_export
+from inference.services.onnx_files import queue_onnx
 from inference.services.pre_labels import pre_label_batch
 from inference.services.registry import detector_of, make_current, register_version
 from tests import factories
 from tests.training.engine.cells import SIDE, draw_tile
+from training import tasks
 from training.models import Mode
 from training.services.refresh import refreshes_of, run_refresh, start_refresh, why_not_refresh
 from training.services.rounds import RoundSettings
@@ -189,8 +195,6 @@ class TestExports:
         assert all(abs(x - there) <= 3 for (x, _), (there, _) in zip(seen, truth, strict=True))
 
     def test_with_a_stage_that_is_not_as_it_was_stored_torch_computes(self, exported):
-        from inference.engine.classifier import TorchClassifier
-
         path = Path(default_storage.path(exported.classifier)).with_suffix(".openvino") / "model.bin"
         path.write_bytes(b"something else")
         assert not has_export(exported)
@@ -201,6 +205,24 @@ class TestExports:
             assert archive.namelist() == ["finder.pt", "classifier.pt"]
         with zipfile.ZipFile(openvino_archive(exported)) as archive:
             assert archive.namelist() == ["model.xml", "model.bin", "classifier/model.xml", "classifier/model.bin"]
+
+    def test_the_onnx_files_compute_what_torch_does(self, exported):
+        job = queue_onnx(version=exported, user=None)
+        tasks.export_model(job.pk)
+        job.refresh_from_db()
+        assert job.state == JobState.SUCCEEDED, job.message
+        assert job.message.startswith("checked against torch on 6 tiles with ")
+        with zipfile.ZipFile(default_storage.open(job.result["file"])) as archive:
+            session = onnxruntime.InferenceSession(archive.read("classifier.onnx"))
+            assert archive.namelist() == ["finder.onnx", "classifier.onnx"]
+        facts = session.get_modelmeta().custom_metadata_map
+        classifier = TorchClassifier(Path(default_storage.path(exported.classifier)), device="cpu")
+        assert float(facts["side"]) == classifier.side
+        pixels, boxes = draw_tile(400)
+        crops = crop_cells(pixels, boxes[:, 1:], side=classifier.side, size=classifier.size)
+        images = crops.transpose(0, 3, 1, 2).astype(np.float32) / 255
+        (named,) = session.run(None, {"crops": images})
+        assert named == pytest.approx(classifier.classify(crops), abs=1e-4)
 
 
 class TestRefresh:

@@ -4,6 +4,7 @@ import io
 import zipfile
 
 import pytest
+from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.urls import reverse
 
@@ -124,13 +125,17 @@ def test_an_onnx_file_that_could_not_be_made_says_why_and_can_be_tried_again(cli
     assert address("model_export", version) in shown
 
 
-def test_two_stages_have_no_onnx_file(client, project, two_stage):
-    shown = page(client, two_stage)
-    assert "Not yet of models with two stages" in shown
-    assert address("model_export", two_stage) not in shown
-    answer = client.post(address("model_export", two_stage), follow=True)
-    assert "of which no ONNX file can be made yet" in answer.content.decode()
-    assert not Job.objects.filter(kind=JobKind.EXPORT_MODEL).exists()
+def test_of_two_stages_onnx_comes_as_an_archive(client, project, two_stage):
+    assert address("model_export", two_stage) in page(client, two_stage)
+    client.post(address("model_export", two_stage))
+    job = Job.objects.get(kind=JobKind.EXPORT_MODEL)
+    name = default_storage.save("weights/made.onnx.zip", ContentFile(b"PK an archive"))
+    result = {"file": name, "message": "checked against torch on 4 tiles"}
+    Job.objects.filter(pk=job.pk).update(state=JobState.SUCCEEDED, result=result)
+    assert "finder.onnx and classifier.onnx" in page(client, two_stage)
+    response = client.get(address("model_onnx", two_stage))
+    assert f"model-{two_stage.number}-onnx.zip" in response["Content-Disposition"]
+    assert response["Content-Type"] == "application/zip"
 
 
 def test_an_annotator_is_offered_no_weights(client, project, tmp_path):
