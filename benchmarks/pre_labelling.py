@@ -19,13 +19,12 @@ from annotation.services.storage import local_path
 from annotation.services.tiles import read_tiles
 from annotation.services.truth import Truth, countable_tiles, enter_truth, read_truth
 from annotation.taxonomies import BLOOD_AND_MARROW
-from benchmarks.smears import ROOT, import_smear, say, truth_on
-from inference.engine.detector import Runtime, export_folder, load_detector
+from benchmarks.smears import ROOT, import_smear, map50, say, truth_on
+from inference.engine.detector import Detector, Runtime, export_folder, load_detector
 from inference.models import ModelVersion
 from inference.services.model_exports import ModelExport, choose_tiles, make_export
-from inference.services.pre_labels import detect_tiles, pre_label_batch
+from inference.services.pre_labels import pre_label_batch
 from inference.services.registry import register_version
-from training.engine.metrics import evaluate, every_class
 from training.services.rounds import RoundSettings
 from training.services.runs import train_snapshot
 from training.services.snapshots import take_snapshot
@@ -33,7 +32,7 @@ from training.services.snapshots import take_snapshot
 TRAINING_SLIDES = 6  # some 200 tiles whose every cell is known; the others' tiles are pre-labelled
 EPOCHS = 8
 REPEATS = 3  # the best counts
-EVALUATION_SCORE = 0.01
+RUNTIMES: tuple[Runtime, Runtime] = ("auto", "torch")
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,9 @@ def measure(folder: Path, slides: Sequence[Path], *, weights: Path | None, image
     plain = _plain(folder, version, image_size, chosen)
     batch = max(plain, key=lambda size: plain[size])
     say("mAP of both")
-    map50, reference = (_map50(version, chosen, truths, runtime) for runtime in ("auto", "torch"))
+    numbers = dict(version.taxonomy.classes.values_list("name", "number"))
+    true = [truth_on(truths[tile.slide.name], tile, numbers) for tile in chosen]
+    exported, reference = (map50(_loaded(version, runtime), chosen, true) for runtime in RUNTIMES)
     return Numbers(
         image_size=image_size,
         tiles=tiles,
@@ -88,8 +89,8 @@ def measure(folder: Path, slides: Sequence[Path], *, weights: Path | None, image
         ultralytics_tiles_per_s=plain[batch],
         ultralytics_batch=batch,
         ratio=fast / plain[batch],
-        map50=map50,
-        map50_delta=map50 - reference,
+        map50=exported,
+        map50_delta=exported - reference,
         load_average=started,
         check=check["text"],
     )
@@ -156,17 +157,5 @@ def _plain(folder: Path, version: ModelVersion, image_size: int, tiles: Sequence
     return speeds
 
 
-def _map50(version: ModelVersion, tiles: Sequence[Tile], truths: dict[str, Truth], runtime: Runtime) -> float:
-    detector = load_detector(local_path(version.weights), image_size=int(version.config["image_size"]), runtime=runtime)
-    found = [one for _, some in detect_tiles(detector, tiles, min_score=EVALUATION_SCORE) for one in some]
-    classes = list(version.taxonomy.classes.all())
-    numbers = {one.name: one.number for one in classes}
-    metrics = evaluate(
-        [truth_on(truths[tile.slide.name], tile, numbers) for tile in tiles],
-        found,
-        [one.name for one in classes],
-        [tile.slide.patient.code for tile in tiles],
-        ranked=[every_class(one.boxes, one.class_scores, floor=EVALUATION_SCORE) for one in found],
-        bootstrap=0,
-    )
-    return metrics.map50 or 0.0
+def _loaded(version: ModelVersion, runtime: Runtime) -> Detector:
+    return load_detector(local_path(version.weights), image_size=int(version.config["image_size"]), runtime=runtime)

@@ -17,19 +17,15 @@ from annotation.services.jobs import RunningJob, claim_job
 from annotation.services.projects import create_project, create_taxonomy, set_locked
 from annotation.services.truth import Truth, countable_tiles, enter_truth, read_truth
 from annotation.taxonomies import BLOOD_AND_MARROW
-from benchmarks.smears import ROOT, import_smear, say, truth_on
+from benchmarks.smears import LOCKED, ROOT, import_smear, map50, say, truth_on
 from inference.engine.detector import load_detector
 from inference.services.model_exports import choose_tiles
-from inference.services.pre_labels import detect_tiles
-from training.engine.metrics import evaluate, every_class
 from training.engine.training_run import overrides
 from training.models import Part, Snapshot
 from training.services.runs import rows_of, train_tiles
 from training.services.snapshots import take_snapshot
 from training.services.training_settings import Start, TrainingSettings, config_of
 
-LOCKED = ("P12", "P13", "P14", "P15", "P16")  # their cells occur on no other smear
-EVALUATION_SCORE = 0.01
 # Where ultralytics is to work, and with what, is its own affair.
 OURS = ("model", "save_dir", "exist_ok", "device", "workers", "amp", "verbose")
 
@@ -162,14 +158,4 @@ def _told(seconds: float, map50: float) -> tuple[float, float]:
 
 def _map50(site: Site, weights: Path, image_size: int) -> float:
     """On the tiles of the locked patients whose every cell is known, by torch for both."""
-    detector = load_detector(weights, image_size=image_size, runtime="torch")
-    found = [one for _, some in detect_tiles(detector, site.tests, min_score=EVALUATION_SCORE) for one in some]
-    metrics = evaluate(
-        site.truths,
-        found,
-        [one.name for one in site.project.taxonomy.classes.all()],
-        [tile.slide.patient.code for tile in site.tests],
-        ranked=[every_class(one.boxes, one.class_scores, floor=EVALUATION_SCORE) for one in found],
-        bootstrap=0,
-    )
-    return metrics.map50 or 0.0
+    return map50(load_detector(weights, image_size=image_size, runtime="torch"), site.tests, site.truths)

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING
 import django
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from annotation.models import Project, Slide, Tile
     from annotation.services.truth import Truth
+    from inference.engine.detector import Detector
 
 ROOT = Path(__file__).resolve().parents[1]
 SMEARS = ROOT / "../shared/data/smears"
+LOCKED = ("P12", "P13", "P14", "P15", "P16")  # their cells occur on no other smear
 
 
 def add_smears(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +69,16 @@ def truth_on(truth: "Truth", tile: "Tile", numbers: dict[str, int]) -> "np.ndarr
     indices, boxes = boxes_of_tile(truth.boxes, tile.x, tile.y, tile.extents, (tile.width, tile.height))
     classes = [numbers[truth.class_names[index]] for index in indices]
     return np.column_stack([np.array(classes, np.float64), boxes]).reshape(-1, 5)
+
+
+def map50(detector: "Detector", tiles: "Sequence[Tile]", truths: "Sequence[np.ndarray]") -> float:
+    """mAP@0.5 of a detector on tiles of a project with their truth; 0 if there is no box."""
+    from inference.services.pre_labels import detect_tiles
+    from training.services.evaluations import EVALUATION_SCORE, figures_of
+
+    found = [one for _, some in detect_tiles(detector, tiles, min_score=EVALUATION_SCORE) for one in some]
+    classes = list(tiles[0].slide.project.taxonomy.classes.all())
+    return figures_of(classes, [tile.slide.patient.code for tile in tiles], truths, found, bootstrap=0).map50 or 0.0
 
 
 def say(text: str) -> None:

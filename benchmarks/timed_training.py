@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,25 +16,22 @@ from annotation.services.projects import create_project, create_taxonomy
 from annotation.services.tiles import read_tile
 from annotation.services.truth import countable_tiles, read_truth
 from annotation.taxonomies import BLOOD_AND_MARROW
-from benchmarks.smears import import_smear, say, truth_on
+from benchmarks.smears import LOCKED, import_smear, map50, say, truth_on
 from inference.engine.detector import load_detector
 from inference.engine.two_stage import FINDER_CLASSES
 from inference.services.model_exports import choose_tiles
-from inference.services.pre_labels import detect_tiles
 from training.engine.classifier_trainer import ClassifierConfig, train_classifier
 from training.engine.dataset import TrainingTile, write_dataset
-from training.engine.metrics import evaluate, every_class
 from training.engine.splits import validation_split
 from training.engine.stages import as_cells
 from training.engine.trainer import TrainingConfig, train
 
-LOCKED = ("P12", "P13", "P14", "P15", "P16")  # their cells occur on no other smear
 FINDER_SHARE = 0.35  # of the time of a two-stage training; the classifier takes the rest
 TRIAL_EPOCHS = 3  # the first prepares, the others tell how long an epoch takes
 FEWEST_EPOCHS = 5
-EVALUATION_SCORE = 0.01
 
 Number = int | float
+Note = Callable[[object], None]  # what is told after every epoch
 
 
 @dataclass(frozen=True)
@@ -84,9 +81,11 @@ def measure(
             start = time.perf_counter()
             weights, classifier, spent = TRAININGS[kind](part)
             say(f"  {spent:.0f} s of training, {time.perf_counter() - start:.0f} s with the trial before it")
-            numbers[f"map50_{kind}_{name}"] = _map50(weights, classifier, tests, classes, image_size)
+            detector = load_detector(weights, classifier=classifier, image_size=image_size)
+            value = map50(detector, [one.tile for one in tests], [one.boxes for one in tests])
+            numbers[f"map50_{kind}_{name}"] = value
             numbers[f"seconds_{kind}_{name}"] = spent
-            say(f"  mAP@0.5 {numbers[f'map50_{kind}_{name}']:.4f}")
+            say(f"  mAP@0.5 {value:.4f}")
             shutil.rmtree(work)
     return numbers | {"load_average": load}
 
@@ -136,44 +135,36 @@ def _yolo(
     """The weights, and the seconds that their training took, which are about as many as are given."""
     data = write_dataset(part.folder / "dataset", train_on, validate, names)
 
-    def run(epochs: int, name: str) -> tuple[Path, list[float]]:
-        times = [time.perf_counter()]
+    def run(epochs: int, folder: Path, note: Note) -> Path:
         config = TrainingConfig(epochs=epochs, image_size=part.image_size)
-        weights = train(
-            data,
-            config,
-            part.folder / name,
-            on_progress=lambda progress: times.append(time.perf_counter()),
-            should_stop=lambda: False,
-        )
-        return weights, times
+        return train(data, config, folder, on_progress=note, should_stop=lambda: False)
 
-    epochs = _epochs(run(TRIAL_EPOCHS, "trial")[1], seconds)
-    say(f"  {epochs} epochs of {len(train_on)} tiles")
-    weights, times = run(epochs, "run")
-    return weights, times[-1] - times[0]
+    return _timed(run, part.folder / "yolo", seconds)
 
 
 def _classifier(part: Part, seconds: float) -> tuple[Path, float]:
     """As `_yolo`, of the classifier."""
 
-    def run(epochs: int, name: str) -> tuple[Path, list[float]]:
-        times = [time.perf_counter()]
-        weights = train_classifier(
-            part.train,
-            part.validation,
-            part.classes,
-            replace(ClassifierConfig(), epochs=epochs),
-            part.folder / name,
-            on_progress=lambda progress: times.append(time.perf_counter()),
-            should_stop=lambda: False,
+    def run(epochs: int, folder: Path, note: Note) -> Path:
+        config = ClassifierConfig(epochs=epochs)
+        return train_classifier(
+            part.train, part.validation, part.classes, config, folder, on_progress=note, should_stop=lambda: False
         )
-        return weights, times
 
-    epochs = _epochs(run(TRIAL_EPOCHS, "classifier-trial")[1], seconds)
-    say(f"  {epochs} epochs of the classifier")
-    weights, times = run(epochs, "classifier")
-    return weights, times[-1] - times[0]
+    return _timed(run, part.folder / "classifier", seconds)
+
+
+def _timed(run: Callable[[int, Path, Note], Path], folder: Path, seconds: float) -> tuple[Path, float]:
+    """Run as many epochs as take about so long, which a trial tells; the result, and the seconds that it took."""
+
+    def once(epochs: int, name: str) -> tuple[Path, list[float]]:
+        times = [time.perf_counter()]
+        return run(epochs, folder / name, lambda progress: times.append(time.perf_counter())), times
+
+    epochs = _epochs(once(TRIAL_EPOCHS, "trial")[1], seconds)
+    say(f"  {folder.name}: {epochs} epochs")
+    made, times = once(epochs, "run")
+    return made, times[-1] - times[0]
 
 
 def _epochs(times: list[float], seconds: float) -> int:
@@ -181,23 +172,3 @@ def _epochs(times: list[float], seconds: float) -> int:
     each = (times[-1] - times[1]) / (len(times) - 2)
     before = max(0.0, times[1] - times[0] - each)
     return max(FEWEST_EPOCHS, round((seconds - before) / each))
-
-
-def _map50(
-    weights: Path, classifier: Path | None, tests: Sequence[Known], classes: list[str], image_size: int
-) -> float:
-    detector = load_detector(weights, classifier=classifier, image_size=image_size)
-    found = [
-        one
-        for _, some in detect_tiles(detector, [one.tile for one in tests], min_score=EVALUATION_SCORE)
-        for one in some
-    ]
-    metrics = evaluate(
-        [one.boxes for one in tests],
-        found,
-        classes,
-        [one.patient for one in tests],
-        ranked=[every_class(one.boxes, one.class_scores, floor=EVALUATION_SCORE) for one in found],
-        bootstrap=0,
-    )
-    return metrics.map50 or 0.0

@@ -20,10 +20,9 @@ from annotation.services.projects import NotAllowed
 from annotation.services.storage import work_dir
 from inference.engine.detector import Detections, load_detector
 from inference.services.pre_labels import detect_tiles
-from training.engine.metrics import evaluate, every_class
 from training.engine.splits import Indices, TooFewPatients, split_by_patient, validation_split
 from training.models import CrossValidation, SnapshotTile
-from training.services.evaluations import EVALUATION_SCORE, box_array
+from training.services.evaluations import EVALUATION_SCORE, box_array, figures_of
 from training.services.runs import Trained, rows_of, train_tiles
 from training.services.snapshots import TILES_OF_ONE_PATIENT, check_no_locked_patient, take_snapshot
 from training.services.training_settings import TrainingSettings
@@ -190,13 +189,11 @@ def _measure(
         seen += detections
         running.check()
     classes = list(found.project.taxonomy.classes.all())
-    metrics = evaluate(
+    metrics = figures_of(
+        classes,
+        [row.tile.slide.patient.code for row in rows],
         [box_array(list(row.annotation.boxes.all())) for row in rows],
         seen,
-        [one.name for one in classes],
-        [row.tile.slide.patient.code for row in rows],
-        ranked=[every_class(one.boxes, one.class_scores, floor=EVALUATION_SCORE) for one in seen],
-        ignored=[one.number for one in classes if one.ignored_in_training],
         bootstrap=0,
     ).to_json()
     metrics["classes"] = [row | {"curve": None} for row in metrics["classes"]]

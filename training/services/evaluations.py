@@ -16,6 +16,7 @@ from inference.models import ModelVersion
 from inference.services.pre_labels import detect_tiles
 from inference.services.registry import current_version, detector_of, make_current
 from training.engine.errors import worst_errors
+from training.engine.metrics import Evaluation as Figures
 from training.engine.metrics import evaluate, every_class
 from training.models import Evaluation, Part, Snapshot
 from training.selectors import evaluation_job, snapshot_of
@@ -67,22 +68,40 @@ def evaluate_version(running: RunningJob, version: ModelVersion, snapshot: Snaps
     )
 
 
-def _metrics(
-    classes: list[CellClass], tiles: list[Tile], truths: list[np.ndarray], found: list[Detections]
-) -> dict[str, Any]:
-    """The figures of `training.engine.metrics`, and the worst errors with the keys of their tiles."""
-    ignored = [one.number for one in classes if one.ignored_in_training]
-    metrics = evaluate(
+def figures_of(
+    classes: Sequence[CellClass],
+    patients: Sequence[str],
+    truths: Sequence[np.ndarray],
+    found: Sequence[Detections],
+    *,
+    bootstrap: int = 200,
+) -> Figures:
+    """The figures of `training.engine.metrics` for the detections of tiles, at least EVALUATION_SCORE each."""
+    return evaluate(
         truths,
         found,
         [one.name for one in classes],
-        [tile.slide.patient.code for tile in tiles],
+        patients,
         ranked=[every_class(one.boxes, one.class_scores, floor=EVALUATION_SCORE) for one in found],
-        ignored=ignored,
+        ignored=_ignored(classes),
+        bootstrap=bootstrap,
     )
-    errors = worst_errors(truths, found, len(classes), confidence=metrics.confidence, ignored=ignored, most=ERRORS_KEPT)
+
+
+def _ignored(classes: Sequence[CellClass]) -> list[int]:
+    return [one.number for one in classes if one.ignored_in_training]
+
+
+def _metrics(
+    classes: list[CellClass], tiles: list[Tile], truths: list[np.ndarray], found: list[Detections]
+) -> dict[str, Any]:
+    """The figures, and the worst errors with the keys of their tiles."""
+    figures = figures_of(classes, [tile.slide.patient.code for tile in tiles], truths, found)
+    errors = worst_errors(
+        truths, found, len(classes), confidence=figures.confidence, ignored=_ignored(classes), most=ERRORS_KEPT
+    )
     kept = {kind: [_error_row(error, tiles) for error in some] for kind, some in asdict(errors).items()}
-    return metrics.to_json() | {"errors": kept}
+    return figures.to_json() | {"errors": kept}
 
 
 def _error_row(error: dict[str, Any], tiles: Sequence[Tile]) -> dict[str, Any]:
