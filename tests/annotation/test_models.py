@@ -28,7 +28,7 @@ from annotation.models.annotation import ImmutableError
 from annotation.services.annotations import author_of
 from inference.models import ModelVersion, TileScore
 from tests import factories
-from training.models import Evaluation, Round, Snapshot, SnapshotTile
+from training.models import CrossValidation, Evaluation, Round, Snapshot, SnapshotTile
 
 pytestmark = pytest.mark.django_db
 
@@ -248,6 +248,10 @@ def a_tile_is_in_one_part():
         SnapshotTile.objects.create(snapshot=snapshot, tile=annotation.tile, annotation=annotation, part=part)
 
 
+def a_cross_validation_has_two_folds():
+    CrossValidation.objects.create(project=factories.make_project(), fold_count=1, settings={})
+
+
 def one_evaluation_per_truth():
     version = factories.make_version(factories.make_project())
     for _ in range(2):
@@ -288,6 +292,7 @@ VIOLATIONS = [
     one_snapshot_per_content,
     a_tile_is_in_one_part,
     one_evaluation_per_truth,
+    a_cross_validation_has_two_folds,
 ]
 FURTHER = [
     box_has_an_area_also_in_height,

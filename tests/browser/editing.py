@@ -101,7 +101,7 @@ class Editor:
     def go(self, batch: int) -> "Editor":
         """Open the batch and wait for its tile, or for the message that there is none."""
         self.page.goto(f"/batches/{batch}/annotate/")
-        self.page.wait_for_function("() => document.documentElement.dataset.ready === 'true'")
+        self.page.wait_for_function("() => (document.documentElement?.dataset ?? {}).ready === 'true'")
         classes = self.page.evaluate("() => JSON.parse(document.getElementById('editor-data').textContent).classes")
         self.hotkeys = {one["id"]: one["hotkey"] for one in classes}
         return self
@@ -154,7 +154,7 @@ class Editor:
     def wait(self, after: str = "") -> str:
         """Until a tile other than `after` can be worked on; returns its task."""
         self.page.wait_for_function(
-            """after => { const { ready, task, locked } = document.documentElement.dataset;
+            """after => { const { ready, task, locked } = (document.documentElement?.dataset ?? {});
                           return ready === "true" && locked === "false" && task && task !== after; }""",
             arg=after,
         )
@@ -163,7 +163,7 @@ class Editor:
     def saved(self) -> None:
         """Until the site has all that the reader did."""
         self.page.wait_for_function(
-            """() => { const { saveState, unsent } = document.documentElement.dataset;
+            """() => { const { saveState, unsent } = (document.documentElement?.dataset ?? {});
                        return saveState === "saved" && unsent === "0"; }"""
         )
 

@@ -103,7 +103,7 @@ def confirm_while_there_are_tiles(editor: Editor, wanted: Wanted) -> str:
         wanted.submitted[task] = editor.boxes()
         editor.press("Space")
         editor.page.wait_for_function(
-            """before => document.documentElement.dataset.task !== before ||
+            """before => (document.documentElement?.dataset ?? {}).task !== before ||
                          !document.getElementById("waiting").hidden""",
             arg=task,
         )

@@ -19,7 +19,7 @@ MINE, LATER = Box(EOSINOPHIL, 240, 240, 50, 60), Box(EOSINOPHIL, 20, 420, 66, 70
 def arrive(editor: Editor, task: str, *, review: bool) -> None:
     """Wait until this task is on screen and can be worked on."""
     editor.page.wait_for_function(
-        """task => { const { ready, task: shown, locked } = document.documentElement.dataset;
+        """task => { const { ready, task: shown, locked } = (document.documentElement?.dataset ?? {});
                      return ready === "true" && locked === "false" && shown === task; }""",
         arg=task,
     )
@@ -314,7 +314,7 @@ def test_two_tabs_have_two_tiles_and_a_closed_one_frees_its_own(editing: Editing
         before = other.task
         other.press("Space")
         other.page.wait_for_function(
-            """before => { const { ready, task, locked, ended } = document.documentElement.dataset;
+            """before => { const { ready, task, locked, ended } = (document.documentElement?.dataset ?? {});
                            return ready === "true" && (ended === "true" || locked === "false" && task !== before); }""",
             arg=before,
         )

@@ -464,7 +464,7 @@ def test_a_small_window_holds_everything_with_both_chips(editing: Editing):
     editor.wait(after=task)
     editor.saved()
     editor.press(",")
-    editor.page.wait_for_function("task => document.documentElement.dataset.task === task", arg=task)
+    editor.page.wait_for_function("task => (document.documentElement?.dataset ?? {}).task === task", arg=task)
     editor.press(f"Alt+{editor.class_key(6)}")
     for chip in ("#review", "#only"):
         expect(editor.page.locator(chip)).to_be_in_viewport(ratio=1)

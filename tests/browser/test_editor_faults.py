@@ -210,7 +210,7 @@ def test_work_of_a_reader_is_never_sent_in_the_name_of_another(editing: Editing)
     editing.sign_in(lead, "lead")
     with editor.page.expect_response(lambda response: response.url.endswith("/submit/")):
         editor.back_in_sight()
-    editor.page.wait_for_function("() => document.documentElement.dataset.saveState !== 'saving'")
+    editor.page.wait_for_function("() => (document.documentElement?.dataset ?? {}).saveState !== 'saving'")
     assert not revisions(editing, wanted)
 
     context.clear_cookies()
@@ -329,7 +329,7 @@ def test_a_tile_that_comes_back_leaves_the_one_on_screen_as_it_was(editing: Edit
     reader.press("Space")
     second = reader.wait(after=first)
     reader.draw(LATER)
-    reader.page.wait_for_function("() => document.documentElement.dataset.boxes === '4'")
+    reader.page.wait_for_function("() => (document.documentElement?.dataset ?? {}).boxes === '4'")
     held[0].continue_()
     expect(conflict(reader)).to_be_visible()
     assert reader.task == first

@@ -46,7 +46,7 @@ class Editor:
     def wait(self, after: str = "") -> str:
         """Until a tile other than `after` can be worked on; returns its task."""
         self.page.wait_for_function(
-            """after => { const { ready, task, locked } = document.documentElement.dataset;
+            """after => { const { ready, task, locked } = (document.documentElement?.dataset ?? {});
                           return ready === "true" && locked === "false" && task !== after; }""",
             arg=after,
         )

@@ -13,8 +13,14 @@ class LearnedStages(NamedTuple):
 
 @pytest.fixture(scope="session")
 def learned_stages(tmp_path_factory: pytest.TempPathFactory) -> LearnedStages:
-    """A finder and a classifier that learned drawn cells, on tiles of 96 px, called as factories.SMALL calls them."""
-    from tests.inference.engine.made_weights import learned_finder
+    """A finder and a classifier that learned drawn cells, on tiles of 96 px, called as factories.SMALL calls them.
+
+    Their OpenVINO exports lie beside them.
+    """
+    from inference.engine.detector import export_folder
+    from inference.engine.openvino_classifier import export_classifier
+    from inference.engine.openvino_detector import export_openvino
+    from tests.inference.engine.made_weights import SIDE, learned_finder
     from tests.training.engine.cells import training_tile
     from training.engine.classifier_trainer import ClassifierConfig, train_classifier
 
@@ -28,4 +34,7 @@ def learned_stages(tmp_path_factory: pytest.TempPathFactory) -> LearnedStages:
         on_progress=lambda progress: None,
         should_stop=lambda: False,
     )
-    return LearnedStages(learned_finder(folder / "finder"), classifier)
+    finder = learned_finder(folder / "finder")
+    export_openvino(finder, export_folder(finder), image_size=SIDE)
+    export_classifier(classifier, export_folder(classifier))
+    return LearnedStages(finder, classifier)

@@ -122,7 +122,7 @@ def test_each_things_own_page_shows_it(client, smear, role):
     round_page = html(client, "round", project.rounds.get(number=3).pk)
     assert "3 of 6 tiles" in round_page
     model_page = html(client, "model", project.model_versions.get(number=2).pk)
-    assert "7 tiles with 31 boxes of 2 patients" in model_page
+    assert "7 locked test tiles with 31 boxes of 2 patients" in model_page
     assert "coming.svs" in html(client, "job", job.pk)
     assert "Confirm tile" in html(client, "batch_annotate", batch.pk)
 

@@ -14,9 +14,12 @@ from annotation.services.jobs import JobError, RunningJob, claim_job
 from annotation.services.projects import NotAllowed
 from inference.engine.classifier import TorchClassifier
 from inference.engine.crops import crop_cells
+from inference.engine.detector import export_folder
+from inference.engine.openvino_classifier import OpenvinoClassifier
+from inference.engine.openvino_detector import OpenvinoDetector
 from inference.models import DetectorKind
 from inference.services.model_archives import openvino_archive, two_stage_archive
-from inference.services.model_exports import has_export, make_export
+from inference.services.model_exports import ModelExport, has_export, make_export
 from inference.services.onnx_files import queue_onnx
 from inference.services.pre_labels import pre_label_batch
 from inference.services.registry import detector_of, make_current, register_version
@@ -158,29 +161,32 @@ class TestTraining:
 
 class TestExports:
     @pytest.fixture
-    def exported(self, project, snapshot, learned_stages, tmp_path):
-        tiles = [row.tile for row in rows_of(snapshot)]
-        export = make_export(
-            weights=learned_stages.finder,
-            classifier=learned_stages.classifier,
-            folder=tmp_path / "openvino",
-            image_size=SIDE,
-            tiles=tiles,
-        )
+    def exported(self, project, snapshot, learned_stages):
+        finder, classifier = learned_stages
+        export = ModelExport(export_folder(finder), True, "they answer alike", export_folder(classifier))
         return register_version(
             project=project,
-            weights=learned_stages.finder,
-            classifier=learned_stages.classifier,
+            weights=finder,
+            classifier=classifier,
             snapshot_hash=snapshot.content_hash,
             config={"image_size": SIDE},
             export=export,
         )
 
-    def test_both_stages_are_checked_and_run_by_openvino(self, exported):
-        from inference.engine.openvino_classifier import OpenvinoClassifier
-        from inference.engine.openvino_detector import OpenvinoDetector
+    def test_both_stages_are_measured(self, snapshot, learned_stages, tmp_path):
+        export = make_export(
+            weights=learned_stages.finder,
+            classifier=learned_stages.classifier,
+            folder=tmp_path / "openvino",
+            image_size=SIDE,
+            tiles=[row.tile for row in rows_of(snapshot)],
+        )
+        assert export.accepted, export.text
+        assert export.text.startswith("on 6 tiles with ")
+        assert export.classifier is not None
+        assert (export.classifier / "model.xml").is_file()
 
-        assert exported.exports["openvino"]["accepted"], exported.exports["openvino"]["text"]
+    def test_both_stages_are_run_by_openvino(self, exported):
         assert has_export(exported)
         detector = detector_of(exported)
         assert isinstance(detector.finder, OpenvinoDetector)
@@ -263,6 +269,8 @@ class TestRefresh:
 
     def test_a_head_that_is_worse_changes_no_pre_label(self, round_, current, monkeypatch):
         monkeypatch.setattr("training.services.refresh.promote_if_better", lambda **given: False)
+        refused = ModelExport(Path("nowhere"), False, "not measured")
+        monkeypatch.setattr("training.services.refresh.make_export", lambda **given: refused)
         answer = run_refresh(self.begin(round_))
         assert answer["message"].endswith("; the pre-labels stay as they are")
         assert round_.project.model_versions.get(is_current=True) == current
