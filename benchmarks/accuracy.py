@@ -4,11 +4,10 @@ python -m benchmarks.accuracy [--json] [--minutes M] [--tiles N] [--image-size P
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
-from benchmarks.smears import add_smears, slides_in, start_django
+from benchmarks.smears import add_smears, show, slides_in, start_django
 
 KINDS = ("one_stage", "two_stage")
 
@@ -28,11 +27,7 @@ def main() -> None:
             few=options.tiles,
             image_size=options.image_size,
         )
-    rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in numbers.items()}
-    for name, value in rounded.items():
-        print(f"{name:28} {value:>10}")
-    if options.json:
-        print(json.dumps(rounded))
+    show(numbers, as_json=options.json)
 
 
 def _options() -> argparse.Namespace:

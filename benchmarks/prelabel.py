@@ -4,12 +4,11 @@ python -m benchmarks.prelabel [--json] [--tiles N] [--image-size PX] [--weights 
 """
 
 import argparse
-import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.smears import add_smears, slides_in, start_django
+from benchmarks.smears import add_smears, show, slides_in, start_django
 
 
 def main() -> None:
@@ -22,11 +21,7 @@ def main() -> None:
         numbers = pre_labelling.measure(
             Path(folder), slides, weights=options.weights, image_size=options.image_size, tiles=options.tiles
         )
-    rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(numbers).items()}
-    for name, value in rounded.items():
-        print(f"{name:28} {value:>10}" if not isinstance(value, str) else f"{name:28} {value}")
-    if options.json:
-        print(json.dumps(rounded))
+    show(asdict(numbers), as_json=options.json)
 
 
 def _options() -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """The smears that the benchmarks work on: slides with their truth beside them, in a project of an empty site."""
 
 import argparse
+import json
 import os
 import secrets
 import subprocess
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import django
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
@@ -79,6 +80,15 @@ def map50(detector: "Detector", tiles: "Sequence[Tile]", truths: "Sequence[np.nd
     found = [one for _, some in detect_tiles(detector, tiles, min_score=EVALUATION_SCORE) for one in some]
     classes = list(tiles[0].slide.project.taxonomy.classes.all())
     return figures_of(classes, [tile.slide.patient.code for tile in tiles], truths, found, bootstrap=0).map50 or 0.0
+
+
+def show(numbers: "Mapping[str, object]", *, as_json: bool) -> None:
+    """The result: a table, and one JSON object on the last line if wanted."""
+    rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in numbers.items()}
+    for name, value in rounded.items():
+        print(f"{name:28} {value}" if isinstance(value, str) else f"{name:28} {value:>10}")
+    if as_json:
+        print(json.dumps(rounded))
 
 
 def say(text: str) -> None:

@@ -4,12 +4,11 @@ python -m benchmarks.train_round [--json] [--tiles N] [--epochs N] [--image-size
 """
 
 import argparse
-import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.smears import add_smears, slides_in, start_django
+from benchmarks.smears import add_smears, show, slides_in, start_django
 
 
 def main() -> None:
@@ -27,11 +26,7 @@ def main() -> None:
             image_size=options.image_size,
             seeds=options.seeds,
         )
-    rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(numbers).items()}
-    for name, value in rounded.items():
-        print(f"{name:28} {value:>10}")
-    if options.json:
-        print(json.dumps(rounded))
+    show(asdict(numbers), as_json=options.json)
 
 
 def _options() -> argparse.Namespace:
