@@ -139,7 +139,7 @@ def _train_classifier(
             data.train,
             data.validation,
             data.classes,
-            _config(settings, start),
+            classifier_config(settings, start),
             folder / "classifier",
             on_progress=show,
             should_stop=lambda: running.should_stop,
@@ -148,11 +148,17 @@ def _train_classifier(
     return path, last[0]
 
 
-def _config(settings: TrainingSettings, start: Start) -> "ClassifierConfig":
+def classifier_config(settings: TrainingSettings, start: Start) -> "ClassifierConfig":
     """As the settings say; from the classifier of the version to start from, if it has one of the same backbone."""
     from training.engine.classifier_trainer import ClassifierConfig
 
-    config = ClassifierConfig(epochs=settings.classifier_epochs, seed=settings.seed, threads=settings.threads)
+    first, *others = settings.device.split(",")
+    config = ClassifierConfig(
+        epochs=settings.classifier_epochs,
+        seed=settings.seed,
+        threads=settings.threads,
+        device=f"cuda:{first}" if others else first,  # of several GPUs the first: a classifier is small
+    )
     if settings.backbone:
         config = replace(config, backbone=settings.backbone, backbone_weights=backbone_path(settings))
     version = start.version

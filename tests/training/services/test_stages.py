@@ -31,8 +31,8 @@ from training.services.refresh import refreshes_of, run_refresh, start_refresh, 
 from training.services.rounds import RoundSettings
 from training.services.runs import rows_of, train_snapshot
 from training.services.snapshots import take_snapshot
-from training.services.stages import MOST_CHANGED, changed_share, finds_alike
-from training.services.training_settings import backbone_files
+from training.services.stages import MOST_CHANGED, changed_share, classifier_config, finds_alike
+from training.services.training_settings import Start, backbone_files
 
 pytestmark = pytest.mark.django_db
 SETTINGS = RoundSettings(
@@ -144,6 +144,12 @@ class TestTraining:
             config={"image_size": SIDE},
         )
         assert changed_share(version, list(rows_of(snapshot))) is None
+
+    @pytest.mark.parametrize(
+        ("device", "wanted"), [("auto", "auto"), ("cpu", "cpu"), ("cuda:1", "cuda:1"), ("1,0", "cuda:1")]
+    )
+    def test_the_classifier_is_trained_where_the_finder_is(self, device, wanted):
+        assert classifier_config(RoundSettings(kind=DetectorKind.TWO_STAGE, device=device), Start()).device == wanted
 
     def test_a_backbone_that_cannot_be_is_told(self, project, snapshot, settings, tmp_path):
         settings.START_WEIGHTS_DIR = tmp_path / "weights"
