@@ -19,7 +19,7 @@ install: .venv/installed
 	@touch $@
 
 .venv/installed-test: requirements-test.lock .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-test.lock
 	@touch $@
 
 demo: .venv/installed
@@ -33,6 +33,7 @@ demo: .venv/installed
 
 test: .venv/installed-test
 	@sh tests/browser/find_chromium.sh
+	@sh tests/find_curl.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/installed-test

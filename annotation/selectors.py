@@ -1,7 +1,7 @@
 """Reads that join several tables."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.db.models import Count, Exists, F, Max, OuterRef, Q, QuerySet, Sum, Window
@@ -14,15 +14,23 @@ from annotation.models import (
     BatchState,
     Box,
     CellClass,
+    Draft,
+    Membership,
+    Policy,
     Project,
+    Role,
     Slide,
     Task,
+    TaskKind,
     TaskState,
     Tile,
     User,
 )
+from annotation.prepared import Prepared
 from annotation.services.annotations import boxes_as_json, name_of, read_boxes_as_json
-from annotation.services.batches import progress_of
+from annotation.services.batches import ROLE_FOR, has_work_for, progress_of
+from annotation.services.history import decides
+from annotation.services.policies import CONSENSUS
 
 RARE_SHARE = 0.25  # of an equal share of all boxes: below it a class is marked rare
 TILE_STATES = {
@@ -34,6 +42,7 @@ TILE_STATES = {
 }
 
 
+DRAFT = Prepared(lambda task, user: Draft.objects.filter(task=task, user=user).values_list("pk"))
 # Tasks that nobody did before their batch was closed: their tiles are back in the pool.
 UNREAD = Q(batch__state=BatchState.CLOSED, state__in=[TaskState.OPEN, TaskState.LEASED])
 
@@ -113,6 +122,29 @@ def expert_hours(project: Project) -> float:
     return float(people.aggregate(seconds=Sum("active_seconds"))["seconds"] or 0.0) / 3600
 
 
+def annotations_shown_to(user: User, role: Role, tile: Tile) -> QuerySet[Annotation]:
+    """A tile's annotations. While it is being read blind an annotator sees no pre-labels, or only their own reading."""
+    return shown_of(tile.annotations.all(), user, role)
+
+
+def shown_of(annotations: QuerySet[Annotation], user: User, role: Role) -> QuerySet[Annotation]:
+    """The same of any annotations of one project, in which the user has this role."""
+    if role.covers(Role.REVIEWER):
+        return annotations
+    to_each_other = {"batch__state": BatchState.OPEN, "batch__policy": Policy.INDEPENDENT}
+    tasks = Task.objects.filter(tile=OuterRef("tile"), batch__state=BatchState.OPEN)
+    others = Exists(Task.objects.filter(pk=OuterRef("task"), **to_each_other)) & ~Q(author__user=user)
+    # What independent readers have drawn, put together.
+    of_all = Q(author__kind=AuthorKind.IMPORT, author__name=CONSENSUS)
+    waiting = tasks.filter(blind=True, state__in=[TaskState.OPEN, TaskState.LEASED])
+    hidden = (
+        others
+        | of_all & Exists(tasks.filter(batch__policy=Policy.INDEPENDENT))
+        | Q(author__kind=AuthorKind.MODEL) & Exists(waiting)
+    )
+    return annotations.filter(~hidden)
+
+
 def slides_of(project: Project) -> list[dict[str, Any]]:
     slides = (
         Slide.objects.filter(project=project)
@@ -170,33 +202,37 @@ def readers_of(batch: Batch) -> list[dict[str, Any]]:
 
 
 def batches_to_continue(user: User) -> list[dict[str, Any]]:
-    """Open batches with tasks left, in the user's projects."""
-    projects = Project.objects.filter(memberships__user=user)
-    batches = (
-        Batch.objects.filter(project__in=projects, state=BatchState.OPEN)
-        .filter(tasks__state__in=[TaskState.OPEN, TaskState.LEASED])
-        .distinct()
-        .select_related("project")
-        .order_by("-pk")
-    )
+    """What the user can go on with: open batches of the user's projects, and the reviews in them."""
+    roles = {one.project_id: Role(one.role) for one in Membership.objects.filter(user=user)}
+    return _work(Batch.objects.filter(project__in=roles), user, roles)
+
+
+def work_in(project: Project, user: User, role: Role) -> list[dict[str, Any]]:
+    """The same in one project, for a user of this role."""
+    return _work(Batch.objects.filter(project=project), user, {project.pk: role})
+
+
+def _work(batches: QuerySet[Batch], user: User, roles: Mapping[int, Role]) -> list[dict[str, Any]]:
     rows = []
-    for batch in batches:
-        done, total = progress_of(batch)
-        rows.append({"batch": batch, "done": done, "total": total, "round_name": batch.name})
+    for batch in batches.filter(state=BatchState.OPEN).select_related("project").order_by("-pk"):
+        for kind in TaskKind:
+            if roles[batch.project_id].covers(ROLE_FOR[kind]) and has_work_for(batch, user, kind):
+                done, total = progress_of(batch, kind)
+                rows.append({"batch": batch, "kind": kind, "done": done, "total": total, "round_name": batch.name})
     return rows
 
 
 def whole_tasks() -> QuerySet[Task]:
     """Tasks with all that the editor asks of them."""
-    return Task.objects.select_related("tile__slide__patient", "batch__project__taxonomy", "pre_label")
+    return Task.objects.select_related("tile__slide__patient", "batch__project__taxonomy")
 
 
 def task_as_json(task: Task, user: User, urls: dict[str, str], pictures: dict[str, str | None]) -> dict[str, Any]:
     """A task as the editor gets it: the tile, what is drawn on it, and the reader's own draft.
 
-    Three queries at most, for a task that carries its tile, slide, patient and pre-label.
+    Three queries at most, for a task that carries its tile, slide and patient.
     """
-    draft = task.drafts.filter(user=user).first()
+    draft = task.drafts.get(user=user) if DRAFT.rows(task.pk, user.pk) else None
     return {
         "id": task.pk,
         "tile": _tile_as_json(task.tile) | pictures,
@@ -215,6 +251,21 @@ def task_as_json(task: Task, user: User, urls: dict[str, str], pictures: dict[st
         "urls": urls,
         "leased_until": task.leased_until.isoformat() if task.leased_until else None,
     }
+
+
+def conflict_as_json(task: Task) -> dict[str, Any]:
+    """What somebody hears whose work on a task is based on an older revision: `{"error", "theirs"}`, the newest
+    annotation; without `theirs` if there is none.
+    """
+    newest = task.annotations.select_related("author").order_by("-revision").first()
+    if newest is None:
+        return {"error": "The revision is not one of this task's."}
+    theirs = {
+        "revision": newest.revision,
+        "author": newest.author.name,
+        "boxes": boxes_as_json(newest.pk),
+    }
+    return {"error": f"{newest.author.name} has submitted this tile since you opened it.", "theirs": theirs}
 
 
 def _tile_as_json(tile: Tile) -> dict[str, Any]:
@@ -238,19 +289,42 @@ def _tile_as_json(tile: Tile) -> dict[str, Any]:
 
 
 def _boxes_on(task: Task) -> list[dict[str, Any]]:
-    """The task's newest annotation; before the first, its pre-label, whose boxes the reader's boxes come from."""
-    if task.revision:  # it counts the task's annotations
-        return read_boxes_as_json(task.annotations.get(revision=task.revision))
-    if task.pre_label is None:
+    """The task's newest annotation, or truth that came after it; before the first, its pre-label, whose boxes the
+    reader's boxes come from.
+    """
+    newest = task.annotations.get(revision=task.revision) if task.revision else None  # it counts the annotations
+    truth = _truth_since(task, newest)
+    if truth is not None:
+        known = set(Box.objects.filter(annotation=task.pre_label_id).values_list("pk", flat=True))
+        boxes = read_boxes_as_json(truth)
+        return [box | {"origin": box["origin"] if box["origin"] in known else None} for box in boxes]
+    if newest is not None:
+        return read_boxes_as_json(newest)
+    if task.pre_label_id is None:
         return []
-    boxes = boxes_as_json(task.pre_label.boxes.select_related("cell_class"))
+    boxes = boxes_as_json(task.pre_label_id)
     return [box | {"origin": box["id"]} for box in boxes]
 
 
-def last_done(batch: Batch, reader: User, besides: Collection[int] = ()) -> Task | None:
-    """The task of the batch that the reader has submitted, or corrected, last; without those `besides`."""
+def _truth_since(task: Task, newest: Annotation | None) -> Annotation | None:
+    """What was imported or restored over the tile since the task was done, if the task decides the tile's truth.
+
+    A reading that others are compared with stays what its reader drew.
+    """
+    tile = task.tile
+    if task.state != TaskState.SUBMITTED or tile.truth_id is None or not decides(task):
+        return None
+    if newest is not None and tile.truth_id <= newest.pk:
+        return None
+    return tile.truth if tile.truth is not None and tile.truth.task_id is None else None
+
+
+def last_done(
+    batch: Batch, reader: User, besides: Collection[int] = (), *, kind: TaskKind = TaskKind.READING
+) -> Task | None:
+    """The batch's task of this kind that the reader has submitted, or corrected, last; without those `besides`."""
     mine: Any = (
-        Annotation.objects.filter(task__batch=batch, author__user=reader)
+        Annotation.objects.filter(task__batch=batch, task__kind=kind, author__user=reader)
         .values("task")
         .annotate(latest=Max("pk"))
         .order_by("-latest")

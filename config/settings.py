@@ -19,6 +19,9 @@ DATA_DIR = Path(env.str("MARROWLOOP_DATA", default="") or BASE_DIR / "var").reso
 # Weights files (.pt) that the lab has put there, for rounds to start from.
 START_WEIGHTS_DIR = Path(env.str("MARROWLOOP_WEIGHTS", default="") or DATA_DIR / "start-weights")
 
+# Folders of this machine under which leads may register folders of slides, to be read where they lie.
+SLIDE_ROOTS = [Path(root).resolve() for root in env.list("MARROWLOOP_SLIDE_ROOTS", default=[]) if root]
+
 DEBUG = False
 HTTPS = env.bool("MARROWLOOP_HTTPS", default=True)
 ALLOWED_HOSTS = env.list("MARROWLOOP_HOSTS", default=["localhost", "127.0.0.1"])
@@ -47,6 +50,9 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "django_htmx",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "django_celery_beat",
     "csp",
     "axes",
@@ -65,6 +71,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
+    "annotation.views.storage_away.StorageAwayMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -99,6 +106,10 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "transaction_mode": "IMMEDIATE",
         "timeout": 30,
     }
+else:
+    # Planning the editor's queries takes PostgreSQL longer than answering them: it plans them once a connection.
+    prepared = {"server_side_binding": True, "prepare_threshold": 5}
+    DATABASES["default"]["OPTIONS"] = prepared | DATABASES["default"].get("OPTIONS", {})
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- People ---
@@ -142,12 +153,20 @@ FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHand
 FILE_UPLOAD_TEMP_DIR = DATA_DIR / "uploads"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FILES = 200
+# A file that is larger than a chunk goes up in chunks; a proxy must let a request of this size through.
+UPLOAD_CHUNK_BYTES = 1024 * env.int("MARROWLOOP_UPLOAD_CHUNK_KIB", default=8192)
+UPLOAD_DAYS = env.int("MARROWLOOP_UPLOAD_DAYS", default=7)
 
 # --- Files ---
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 S3_BUCKET = env.str("MARROWLOOP_S3_BUCKET", default="")
+S3_ENDPOINT = env.str("MARROWLOOP_S3_ENDPOINT", default="")
+# Seconds that a job goes on asking a storage that does not answer.
+S3_WAIT = env.float("MARROWLOOP_S3_WAIT", default=300.0)
+# Copies of stored files on this machine, where storage is remote.
+CACHE_BYTES = int(env.float("MARROWLOOP_CACHE_GB", default=50.0) * 1e9)
 STORAGES: dict[str, dict[str, Any]] = {
     "default": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
@@ -156,10 +175,26 @@ STORAGES: dict[str, dict[str, Any]] = {
     "staticfiles": {"BACKEND": "config.static.ModuleStaticFilesStorage"},
 }
 if S3_BUCKET:
+    S3_CA = env.str("MARROWLOOP_S3_CA", default="")
+    if S3_CA and not Path(S3_CA).is_file():
+        raise ImproperlyConfigured(f"MARROWLOOP_S3_CA: there is no file {S3_CA}.")
+    if S3_ENDPOINT and not S3_ENDPOINT.startswith(("http://", "https://")):
+        raise ImproperlyConfigured(f"MARROWLOOP_S3_ENDPOINT: {S3_ENDPOINT} does not begin with http:// or https://.")
+    # Access keys come as boto3 finds them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.
     STORAGES["default"] = {
-        "BACKEND": "storages.backends.s3.S3Storage",
-        "OPTIONS": {"bucket_name": S3_BUCKET, "endpoint_url": env.str("MARROWLOOP_S3_ENDPOINT", default=None)},
+        "BACKEND": "annotation.services.s3.RemoteStorage",
+        "OPTIONS": {
+            "bucket_name": S3_BUCKET,
+            "endpoint_url": S3_ENDPOINT or None,
+            "region_name": env.str("MARROWLOOP_S3_REGION", default="") or None,
+            "location": env.str("MARROWLOOP_S3_PREFIX", default="").strip("/"),
+            "addressing_style": "path" if env.bool("MARROWLOOP_S3_PATH_STYLE", default=bool(S3_ENDPOINT)) else "auto",
+            "verify": S3_CA or None,
+            "timeout": env.float("MARROWLOOP_S3_TIMEOUT", default=10.0),
+        },
     }
+elif S3_ENDPOINT:
+    raise ImproperlyConfigured("MARROWLOOP_S3_ENDPOINT is set, but MARROWLOOP_S3_BUCKET is not.")
 
 # --- Jobs: filesystem broker embedded, Redis or RabbitMQ by CELERY_BROKER_URL ---
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="filesystem://localhost")
@@ -182,7 +217,52 @@ CELERY_TIMEZONE = TIME_ZONE = env.str("TZ", default="UTC")
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 # A running job whose worker has not been heard of for so long is started again.
 JOB_LOST_SECONDS = env.int("MARROWLOOP_JOB_LOST_SECONDS", default=60)
-CELERY_BEAT_SCHEDULE = {"sweep-jobs": {"task": "jobs.sweep", "schedule": 20.0}}
+CELERY_BEAT_SCHEDULE = {
+    "sweep-jobs": {"task": "jobs.sweep", "schedule": 20.0},
+    "fire-schedules": {"task": "schedules.fire", "schedule": 60.0, "options": {"expire_seconds": 60}},
+    "throw-uploads-away": {"task": "uploads.throw_away", "schedule": 3600.0, "options": {"expire_seconds": 3600}},
+    "look-into-folders": {"task": "folders.look", "schedule": 60.0, "options": {"expire_seconds": 60}},
+    "mail-notices": {"task": "notices.mail", "schedule": 60.0, "options": {"expire_seconds": 60}},
+    "sweep-webhooks": {"task": "webhooks.sweep", "schedule": 20.0, "options": {"expire_seconds": 20}},
+}
+
+# --- The API (docs/api.md) ---
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["annotation.api.tokens.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["annotation.api.tokens.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "annotation.api.schema.Description",
+    "EXCEPTION_HANDLER": "annotation.api.errors.as_json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Marrowloop",
+    "DESCRIPTION": "Projects, tiles, annotations, tasks, rounds and models of a Marrowloop server. See docs/api.md.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": "/api/",
+    "ENUM_NAME_OVERRIDES": {
+        "TaskKind": "annotation.models.TaskKind.choices",
+        "AuthorKind": "annotation.models.AuthorKind.choices",
+        "AdditionKind": "annotation.services.annotations.Outside.choices",
+        "DetectorKind": "inference.models.DetectorKind.choices",
+        "TaskState": "annotation.models.TaskState.choices",
+        "BatchState": "annotation.models.BatchState.choices",
+        "RoundState": "training.models.RoundState.choices",
+        "EvaluationPart": "training.models.Part.choices",
+        "JobState": "annotation.models.JobState.choices",
+    },
+}
+
+# --- Webhooks: to no host unless the lab names it (annotation/services/webhooks.py) ---
+WEBHOOK_HOSTS = env.list("MARROWLOOP_WEBHOOK_HOSTS", default=[])
+
+# --- E-mail: none unless the lab names its server ---
+MAIL_URL = env.str("MARROWLOOP_MAIL_URL", default="")
+MAIL_ON = bool(MAIL_URL)
+vars().update(env.email_url_config(MAIL_URL or "dummymail://"))
+EMAIL_TIMEOUT = 10  # seconds
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("MARROWLOOP_MAIL_FROM", default="marrowloop@localhost")
 
 LANGUAGE_CODE = "en-gb"
 USE_I18N = False

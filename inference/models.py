@@ -1,11 +1,11 @@
-"""The model registry, and what a model version expects of each tile."""
+"""The model registry, what a model version sees on each tile, and the tiles put up for a batch."""
 
 from typing import Any
 
 from django.db import models
 from django.db.models import Q
 
-from annotation.models import Author, Project, Taxonomy, Tile
+from annotation.models import Author, Batch, Project, Taxonomy, Tile
 
 
 class DetectorKind(models.TextChoices):
@@ -73,14 +73,56 @@ class ModelVersion(models.Model):
 
 
 class TileScore(models.Model):
-    """How many boxes of each class number a model version expects on a tile: what selection works with."""
+    """What a model version sees on a tile, in the few numbers that selection works with.
+
+    The embeddings are of `inference.engine.embeddings` (float16, little-endian, 64 numbers a cell): enough to find
+    near-duplicates and similar cells at 128 bytes a cell, which for 100,000 tiles is some 200 MB. Only the version
+    that chose last keeps them. A score without them is of before there were any, or of another version: it is made
+    again when that version chooses.
+    """
 
     model_version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="tile_scores")
     tile = models.ForeignKey(Tile, on_delete=models.CASCADE, related_name="+")
-    expected = models.JSONField(help_text="One number per class, in the taxonomy's order.")
+    expected = models.JSONField(help_text="The expected boxes of each class, in the taxonomy's order.")
+    class_doubt = models.FloatField(default=0.0, help_text="How many cells are of doubtful class.")
+    cell_doubt = models.FloatField(default=0.0, help_text="How many cells are hardly certain to be cells.")
+    embedding = models.BinaryField(
+        null=True, help_text="Of the tile: the mean of its cells', weighted by their scores."
+    )
+    cell_embeddings = models.BinaryField(null=True, help_text="Of its cells, the best 24 first.")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["model_version", "tile"], name="one_score_per_tile")]
 
     def __str__(self) -> str:
         return f"{self.tile} by {self.model_version}"
+
+
+class CandidateState(models.TextChoices):
+    CHOSEN = "chosen", "in the batch"
+    RESERVE = "reserve", "in reserve"
+    OUT = "out", "swapped out"
+
+
+class Candidate(models.Model):
+    """A tile that a selection has put up for a batch: it is in it, or in reserve for one that is swapped out.
+
+    `place` is its place in the batch, or in the reserve of its strategy, best first. One that was swapped out stays
+    out of this batch.
+    """
+
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="candidates")
+    tile = models.ForeignKey(Tile, on_delete=models.CASCADE, related_name="+")
+    state = models.CharField(max_length=7, choices=CandidateState.choices)
+    place = models.PositiveIntegerField()
+    strategy = models.CharField(max_length=9)
+    audit = models.BooleanField(default=False)
+    reason = models.CharField(max_length=200)
+    expected = models.JSONField(default=list, help_text="The expected boxes of each class, in the taxonomy's order.")
+
+    class Meta:
+        ordering = ["place"]
+        constraints = [models.UniqueConstraint(fields=["batch", "tile"], name="a_tile_is_put_up_once")]
+
+    def __str__(self) -> str:
+        return f"{self.tile} for {self.batch}"

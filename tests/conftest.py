@@ -1,7 +1,10 @@
 """What every test stands on: an own data folder, a database that threads can share, one real slide."""
 
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from django.conf import settings as django_settings
@@ -11,6 +14,7 @@ from hypothesis import settings as hypothesis_settings
 
 from annotation.services import jobs
 from annotation.slides.smear import draw_smear
+from tests.s3_server import S3Server
 
 # How long an example takes says something about what else the machine does, nothing about the code.
 hypothesis_settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -76,3 +80,42 @@ def _own_data_dir(settings, tmp_path, monkeypatch):
 def smear(tmp_path_factory) -> Path:
     """A small real slide of patient T01 (1536 x 1536 px, 3 x 3 tiles), its truth beside it."""
     return draw_smear(tmp_path_factory.mktemp("smears"), patient="T01", seed=1, width=1536, height=1536)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory) -> Iterator[S3Server]:
+    with S3Server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A bucket of its own for one test."""
+
+    server: S3Server
+    bucket: str
+
+    @property
+    def objects(self) -> dict[str, bytes]:
+        return self.server.objects(self.bucket)
+
+    def put(self, name: str, body: bytes) -> None:
+        self.server.client.put_object(Bucket=self.bucket, Key=name, Body=body)
+
+
+@pytest.fixture
+def remote(s3_server, settings, monkeypatch) -> Iterator[Remote]:
+    """Storage is an empty bucket of a real S3 server, which answers again when the test has ended."""
+    s3_server.start()
+    bucket = f"lab-{uuid4().hex}"
+    s3_server.client.create_bucket(Bucket=bucket)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    options = {"bucket_name": bucket, "endpoint_url": s3_server.url, "addressing_style": "path", "timeout": 30}
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "annotation.services.s3.RemoteStorage", "OPTIONS": options}
+    }
+    settings.CACHE_BYTES = 10**9
+    yield Remote(s3_server, bucket)
+    s3_server.start()

@@ -1,4 +1,4 @@
-"""The forms of a round and of a cross-validation, and what the two have in common: how a detector is trained."""
+"""The form of a cross-validation, and what it has in common with that of a round: how a detector is trained."""
 
 from dataclasses import asdict, fields
 from itertools import groupby
@@ -9,11 +9,8 @@ from django.core.validators import RegexValidator
 from django.forms import BoundField
 
 from inference.models import DetectorKind
-from inference.services.choosing import STRATEGIES
 from training.engine.architectures import UnknownModel, architecture, architectures
 from training.engine.config import DEVICE, RANGES, Recipe, check_size
-from training.models import Mode
-from training.services.rounds import RoundSettings
 from training.services.training_settings import TrainingSettings, backbone_files, weights_files
 
 MODELS = {
@@ -171,22 +168,6 @@ class TrainingForm(forms.Form):
         values["from_previous"] = start == PREVIOUS
         values["weights_file"] = start.removeprefix(FILE) if start.startswith(FILE) else ""
         return values
-
-
-class RoundForm(TrainingForm):
-    mode = forms.ChoiceField(
-        choices=Mode.choices,
-        help_text="Manual: experts draw every box. Assisted: the current model draws them first.",
-    )
-    size = forms.IntegerField(min_value=1, max_value=5000, label="Tiles in the batch")
-    strategy = forms.ChoiceField(
-        choices=list(STRATEGIES.items()), help_text="Rare cells first needs a model; without one the choice is random."
-    )
-    field_order = ("mode", "size", "strategy")
-
-    def settings(self) -> RoundSettings:
-        own = {name: self.cleaned_data[name] for name in ("size", "strategy")}
-        return RoundSettings(**self.training_values(), **own)
 
 
 class CrossValidationForm(TrainingForm):

@@ -1,5 +1,6 @@
-"""Rounds, snapshots and evaluations."""
+"""Rounds, snapshots, evaluations and the schedule."""
 
+from datetime import time
 from typing import Any
 
 from django.db import models
@@ -48,6 +49,7 @@ class SnapshotTile(ImmutableModel):
 
 class RoundState(models.TextChoices):
     SELECTING = "selecting", "selecting"
+    REVIEWING = "reviewing", "ready to release"
     PRE_LABELLING = "pre-labelling", "pre-labelling"
     ANNOTATING = "annotating", "annotating"
     CLOSING = "closing", "closing"
@@ -153,3 +155,49 @@ class CrossValidation(models.Model):
     def done(self) -> list[dict[str, Any]]:
         """The folds that have been measured."""
         return [fold for fold in self.folds if fold.get("metrics")]
+
+
+class ScheduleMode(models.TextChoices):
+    BY_HAND = "hand", "by hand"
+    COMPLETE = "complete", "when the batch is complete"
+    NEW_TILES = "tiles", "after so many new confirmed tiles"
+    TIMES = "times", "at set times"
+
+
+class Schedule(models.Model):
+    """When a project's round is closed and trained by itself. A project without one is trained by hand.
+
+    `revision` is the fence: whoever fires or changes the schedule counts it up by a conditional UPDATE.
+    """
+
+    project = models.OneToOneField(Project, on_delete=models.CASCADE, related_name="schedule")
+    mode = models.CharField(max_length=8, choices=ScheduleMode.choices, default=ScheduleMode.BY_HAND)
+    new_tiles = models.PositiveIntegerField(default=50)
+    at = models.TimeField(default=time(2, 0))
+    weekdays = models.CharField(max_length=7, default="1234567", help_text="ISO: 1 is Monday.")
+    start_next = models.BooleanField(default=False)
+    paused = models.BooleanField(default=False)
+    next_run_at = models.DateTimeField(null=True, blank=True, help_text="The next set time; a missed one stays due.")
+    closed_round = models.ForeignKey(
+        Round,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text="The round after whose end the next one is to be started.",
+    )
+    last_run_at = models.DateTimeField(null=True, blank=True)
+    last_outcome = models.CharField(max_length=300, blank=True)
+    revision = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(new_tiles__gte=1), name="a_schedule_waits_for_a_tile"),
+            models.CheckConstraint(condition=~Q(weekdays=""), name="a_schedule_has_a_weekday"),
+            models.CheckConstraint(
+                condition=~Q(mode="times", paused=False) | Q(next_run_at__isnull=False), name="a_set_time_comes_next"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"schedule of {self.project}"

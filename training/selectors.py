@@ -6,10 +6,9 @@ from typing import Any
 from django.db.models import Count, Q, QuerySet, Sum
 from django.urls import reverse
 
-from annotation.models import Annotation, AuthorKind, Job, JobKind, Project, TaskState, Tile
+from annotation.models import Annotation, AuthorKind, Job, JobKind, Project, TaskKind, TaskState, Tile
 from inference.models import ModelVersion
 from inference.services.model_exports import choose_tiles
-from training.curve_chart import CurvePoint
 from training.models import Evaluation, Part, Round, RoundState, Snapshot
 
 
@@ -22,16 +21,27 @@ class Score:
     evaluation: Evaluation
 
 
-def score_of(version: ModelVersion | None) -> Score | None:
-    """The version's newest evaluation on the locked test set, else on its validation part."""
+def score_of(version: ModelVersion | None, like: Evaluation | None = None) -> Score | None:
+    """The version's evaluation on the tiles and boxes of `like`; without one, see `newest_evaluation`."""
     if version is None:
         return None
-    # "test" sorts before "val": the locked test set counts wherever there is one.
-    evaluation = version.evaluations.order_by("part", "-pk").first()
+    same = version.evaluations.filter(part=like.part, truth_hash=like.truth_hash).first() if like else None
+    evaluation = same or newest_evaluation(version)
     if evaluation is None:
         return None
     interval = evaluation.metrics.get("map50_interval")
     return Score(evaluation.metrics["map50"], (interval[0], interval[1]) if interval else None, evaluation)
+
+
+def newest_evaluation(version: ModelVersion) -> Evaluation | None:
+    """The version's newest evaluation on the locked test set, else on its validation part."""
+    # "test" sorts before "val": the locked test set counts wherever there is one.
+    return version.evaluations.order_by("part", "-pk").first()
+
+
+def is_alike(evaluation: Evaluation, other: Evaluation) -> bool:
+    """Whether both are of the very same tiles and boxes, so that their figures can be compared."""
+    return (evaluation.part, evaluation.truth_hash) == (other.part, other.truth_hash)
 
 
 def snapshot_of(version: ModelVersion) -> Snapshot | None:
@@ -118,22 +128,27 @@ def hours_of(round_: Round) -> float:
 
 
 def round_rows(project: Project) -> list[dict[str, Any]]:
-    """One row per round: tiles done, hours, mAP@0.5 and what it gained over the round before."""
-    rounds = (
-        project.rounds.select_related("batch", "model_version", "job")
+    """One row per round: tiles done, hours, mAP@0.5 and what it gained over the round before.
+
+    Like is compared with like: each version counts with its evaluation on the tiles and boxes that the newest version
+    was measured on, where there is one (`alike`); a gain is stated between evaluations of the same tiles and boxes.
+    """
+    first = Q(batch__tasks__kind=TaskKind.READING, batch__tasks__replica=0)  # where a tile has several readers
+    rounds = list(
+        project.rounds.select_related("batch", "model_version", "job", "snapshot")
         .annotate(
-            tiles=Count("batch__tasks"),
+            tiles=Count("batch__tasks", filter=first),
             tiles_done=Count(
-                "batch__tasks", filter=Q(batch__tasks__state__in=[TaskState.SUBMITTED, TaskState.SKIPPED])
+                "batch__tasks", filter=first & Q(batch__tasks__state__in=[TaskState.SUBMITTED, TaskState.SKIPPED])
             ),
         )
         .order_by("number")
     )
+    newest = next(filter(None, (_evaluation_of(round_) for round_ in reversed(rounds))), None)
     rows: list[dict[str, Any]] = []
-    before: float | None = None
+    before: Score | None = None
     for round_ in rounds:
-        score = score_of(round_.model_version)
-        map50 = score.map50 if score else None
+        score = score_of(round_.model_version, newest)
         rows.append(
             {
                 "round": round_,
@@ -143,30 +158,31 @@ def round_rows(project: Project) -> list[dict[str, Any]]:
                 "tiles_done": round_.tiles_done,
                 "tiles": round_.tiles,
                 "hours": hours_of(round_),
-                "map50": map50,
+                "map50": score.map50 if score else None,
                 "interval": score.interval if score else None,
-                "gain": map50 - before if map50 is not None and before is not None else None,
+                "evaluation": score.evaluation if score else None,
+                "alike": score is not None and newest is not None and is_alike(score.evaluation, newest),
+                "gain": _gain(before, score),
                 "url": reverse("round", args=[round_.pk]),
             }
         )
-        before = before if map50 is None else map50
+        before = score if score and score.map50 is not None else before
     return rows
 
 
-def curve_points(rows: list[dict[str, Any]]) -> list[CurvePoint]:
-    """The curve's points from `round_rows`: evaluated rounds with the expert-hours spent until then."""
-    points, hours = [], 0.0
-    for row in rows:
-        hours += row["hours"]
-        if row["map50"] is None or row["state"] != RoundState.DONE:
-            continue
-        low, high = row["interval"] or (None, None)
-        points.append(CurvePoint(row["number"], row["map50"], low, high, hours))
-    return points
+def _evaluation_of(round_: Round) -> Evaluation | None:
+    return newest_evaluation(round_.model_version) if round_.model_version else None
+
+
+def _gain(before: Score | None, score: Score | None) -> float | None:
+    if before is None or score is None or before.map50 is None or score.map50 is None:
+        return None
+    return score.map50 - before.map50 if is_alike(before.evaluation, score.evaluation) else None
 
 
 STEPS = {
     RoundState.SELECTING: "Select",
+    RoundState.REVIEWING: "Release",
     RoundState.PRE_LABELLING: "Pre-label",
     RoundState.ANNOTATING: "Annotate",
     RoundState.CLOSING: "Snapshot",
@@ -176,8 +192,15 @@ STEPS = {
 
 
 def round_steps(round_: Round, done: int, total: int) -> list[dict[str, str]]:
-    """The round's steps for its line: done, current, failed or waiting; a manual round has no pre-labelling."""
-    states = [state for state in STEPS if state != RoundState.PRE_LABELLING or round_.mode == "assisted"]
+    """The round's steps for its line: done, current, failed or waiting.
+
+    A manual round has no pre-labelling, and the batch is released where somebody is to look at it first.
+    """
+    left_out = {
+        RoundState.PRE_LABELLING: round_.mode != "assisted",
+        RoundState.REVIEWING: not round_.settings.get("hold"),
+    }
+    states = [state for state in STEPS if not left_out.get(state)]
     order = list(RoundState)
     here = order.index(RoundState(round_.state))
     steps = []

@@ -2,7 +2,7 @@
 
 from annotation.services.exports import run_export
 from annotation.services.jobs import RunningJob, run_job
-from config.tasks import compute_task
+from config.tasks import compute_task, short_task
 from inference.models import ModelVersion
 from inference.services import model_imports
 from inference.services.onnx_files import make_onnx
@@ -12,7 +12,8 @@ from training.services import evaluations, rounds
 from training.services.cross_validation import run_cross_validation
 from training.services.demo import run_demo
 from training.services.refresh import run_refresh
-from training.services.snapshots import parts_of_newest
+from training.services.schedule import fire_due
+from training.services.snapshots import facts_of_newest
 
 
 @compute_task("jobs.select")
@@ -86,7 +87,7 @@ def export(job_pk: int) -> None:
     """Here and not in annotation, because the split of a tile is known to snapshots only."""
 
     def work(running: RunningJob) -> dict[str, object]:
-        return run_export(running, parts=parts_of_newest(running.job.project))
+        return run_export(running, facts=facts_of_newest(running.job.project))
 
     run_job(job_pk=job_pk, function=work)
 
@@ -94,3 +95,8 @@ def export(job_pk: int) -> None:
 @compute_task("jobs.demo")
 def demo(job_pk: int) -> None:
     run_job(job_pk=job_pk, function=run_demo)
+
+
+@short_task("schedules.fire")
+def fire_schedules() -> None:
+    fire_due()

@@ -35,3 +35,14 @@ def fit_box(box: LabelledBox, width: int, height: int, *, minimum_side: float = 
     if cut_width < minimum_side or cut_height < minimum_side:
         raise UnfitBox(f"the box lies outside the tile of {width} x {height} px")
     return LabelledBox(box.class_id, left, top, cut_width, cut_height, box.score)
+
+
+def cut_box(box: LabelledBox, width: int, height: int, *, minimum_side: float = MINIMUM_SIDE) -> LabelledBox:
+    """Return what of `box` (px) lies on the `width` x `height` px tile, however far it sticks out.
+
+    Raises UnfitBox when a number is not finite, or what is left has a side shorter than `minimum_side` px.
+    """
+    right, bottom = min(box.x + box.width, float(width)), min(box.y + box.height, float(height))
+    left, top = max(box.x, 0.0), max(box.y, 0.0)
+    cut = LabelledBox(box.class_id, left, top, right - left, bottom - top, box.score)
+    return fit_box(cut, width, height, minimum_side=minimum_side)

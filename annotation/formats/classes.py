@@ -40,12 +40,20 @@ class ClassIndex:
 
     def __init__(self, frozen: Sequence[str] | None) -> None:
         self._frozen = frozen is not None
-        self._ids = {name: class_id for class_id, name in enumerate(frozen or ())}
+        # The names by id; grows with the ids.
+        self.in_order = list(frozen or ())
+        self._ids = {name: class_id for class_id, name in enumerate(self.in_order)}
         self._unknown: dict[str, str] = {}
+
+    def freeze(self, names: Sequence[str]) -> None:
+        """From now on these are the names, in this order. Nothing may have been looked up before."""
+        self._frozen = True
+        self.in_order[:] = names
+        self._ids = {name: class_id for class_id, name in enumerate(names)}
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._ids)
+        return tuple(self.in_order)
 
     def find(self, name: str, file: str) -> int | None:
         """The id of `name`, or None (and remembered, with the file that used it) when it is unknown."""
@@ -55,6 +63,7 @@ class ClassIndex:
         if self._frozen:
             self._unknown.setdefault(name, file)
             return None
+        self.in_order.append(name)
         return self._ids.setdefault(name, len(self._ids))
 
     def problem(self) -> Problem | None:

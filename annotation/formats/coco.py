@@ -11,22 +11,31 @@ import itertools
 import json
 import shutil
 import tempfile
+from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from math import isnan, nan
 from pathlib import Path, PurePosixPath
-from typing import TextIO
+from typing import NamedTuple, TextIO
+
+import numpy as np
 
 from annotation.formats.classes import check_class_list
-from annotation.formats.reading import ImageFolder, Reading, check_folder, finite, read_text, relative_name, whole
+from annotation.formats.json_stream import stream_lists
+from annotation.formats.reading import ImageFolder, LabelFile, Reading, check_folder, finite, relative_name, whole
 from annotation.formats.records import SPLITS, Dataset, FormatError, LabelledBox, LabelledTile, Problem
-from annotation.formats.writing import FolderWriter, ImageSource, checked_tiles
+from annotation.formats.writing import FolderWriter, ImageSource, Output, checked_tiles
 
-COCO_FILE_BYTES = 128 * 1024 * 1024
+COCO_FILE_BYTES = 512 * 1024 * 1024
+# In one file, so that one that is made to do harm fills no memory.
+_MOST = {"images": 400_000, "annotations": 3_000_000, "categories": 10_000}
+_MOST_ID = 1 << 62
 _IMAGE_FIELDS = frozenset({"id", "file_name", "width", "height"})
 
 
-def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+# One encoder for all: json.dumps with these settings would make one for every box.
+_dump = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def _image_text(tile: LabelledTile, image_id: int) -> str:
@@ -86,9 +95,18 @@ def write_coco(
     Raises FormatError, and writes nothing, when a tile or box cannot be written (see `checked_tiles`) or extra fields
     are not JSON.
     """
+    with FolderWriter(folder) as output:
+        fill_coco(output, tiles, classes, image=image)
+    return output.written
+
+
+def fill_coco(
+    output: Output, tiles: Iterable[LabelledTile], classes: Sequence[str], *, image: ImageSource | None = None
+) -> None:
+    """Put the files of `write_coco` into an open folder or archive."""
     files: dict[str, _CocoFile] = {}
     annotation_ids = itertools.count(1)
-    with FolderWriter(folder) as output, ExitStack() as open_files:
+    with ExitStack() as open_files:
 
         def file_of(split: str) -> _CocoFile:
             if split not in files:
@@ -109,28 +127,9 @@ def write_coco(
         categories = _dump([{"id": i, "name": name, "supercategory": "cell"} for i, name in enumerate(classes)])
         for coco in files.values():
             coco.finish(categories)
-    return output.written
 
 
-def _load(path: Path, file: str) -> dict[str, list[dict[str, object]]]:
-    """The images, annotations and categories of a COCO file, each a list of objects."""
-    text = read_text(path, file, COCO_FILE_BYTES)
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise FormatError([Problem(file, f"the file is not valid JSON ({error.msg})", error.lineno)]) from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError([Problem(file, "the file is not valid JSON")]) from error
-    lists = {}
-    for key in ("images", "annotations", "categories"):
-        value = data.get(key) if isinstance(data, dict) else None
-        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-            raise FormatError([Problem(file, f"`{key}` must be a list of objects")])
-        lists[key] = value
-    return lists
-
-
-def _category_names(entries: Iterable[Mapping[str, object]], file: str) -> dict[int, str]:
+def category_names(entries: Iterable[Mapping[str, object]], file: str) -> dict[int, str]:
     """Category id -> name, in the order of the ids."""
     names: dict[int, str] = {}
     for position, entry in enumerate(entries, start=1):
@@ -142,73 +141,125 @@ def _category_names(entries: Iterable[Mapping[str, object]], file: str) -> dict[
     return dict(sorted(names.items()))
 
 
-def _read_annotation(
-    reading: Reading, entry: Mapping[str, object], names: Mapping[int, str], size: tuple[int, int], file: str, what: str
-) -> LabelledBox | None:
-    bbox, category_id, score = entry.get("bbox"), whole(entry.get("category_id")), entry.get("score")
-    values = [finite(value) for value in bbox] if isinstance(bbox, list) else []
-    known = [value for value in values if value is not None]
-    if len(values) != 4 or len(known) != 4 or (score is not None and finite(score) is None):
-        reading.problems.add(Problem(file, f"{what}`bbox` must be four finite numbers, and a score a finite number"))
-        return None
-    if category_id is None or category_id not in names:
-        category = repr(entry.get("category_id"))[:80]
-        reading.problems.add(Problem(file, f"{what}category {category} is not in `categories`"))
-        return None
-    if entry.get("iscrowd") in (1, True):
-        reading.bad_box(Problem(file, f"{what}a crowd region is not the box of one cell"))
-        return None
-    class_id = reading.index.find(names[category_id], file)
-    x, y, width, height = known
-    box = LabelledBox(class_id or 0, x, y, width, height, finite(score))
-    return reading.fit(box, size, file, what=what)
+class _Image(NamedTuple):
+    """An image with an id of its own, a file name and a size (px)."""
+
+    stem: str
+    suffix: str
+    size: tuple[int, int]
+    extra: Mapping[str, object]
 
 
-def _image_sizes(reading: Reading, images: Iterable[Mapping[str, object]], file: str) -> dict[int, tuple[int, int]]:
-    """Image id -> width, height in px of the images that have an id of their own, a file name and a size."""
-    sizes: dict[int, tuple[int, int]] = {}
-    for position, entry in enumerate(images, start=1):
+class CocoFile:
+    """One file as it is read: its categories and images, and the annotations as columns of numbers.
+
+    Categories and images may stand behind the annotations, so boxes are made at the end, image by image. A file of a
+    million boxes takes some tens of MiB so. `words`: the fields of images that are kept, if they are text; else all.
+    """
+
+    def __init__(self, reading: Reading, path: LabelFile, file: str, *, words: Sequence[str] | None = None) -> None:
+        self._reading, self._file, self._words = reading, file, words
+        self._images: dict[int, _Image | None] = {}
+        self._shared: dict[object, Mapping[str, object]] = {}
+        self._listed = 0
+        self._counts: Counter[int] = Counter()
+        self._image_ids, self._category_ids, self._ids = array("q"), array("q"), array("q")
+        self._numbers = array("d")
+        self._crowds: set[int] = set()
+        categories: list[dict[str, object]] = []
+        add = {"images": self._add_image, "annotations": self._add_annotation, "categories": categories.append}
+        counts = dict.fromkeys(_MOST, 0)
+        for key, entry in stream_lists(path, file, tuple(add), COCO_FILE_BYTES):
+            counts[key] += 1
+            if counts[key] > _MOST[key]:
+                raise FormatError([Problem(file, f"more than {_MOST[key]} {key}: make several files of them")])
+            add[key](entry)
+        self.names = category_names(categories, file)
+
+    def _add_image(self, entry: dict[str, object]) -> None:
         image_id, width, height = whole(entry.get("id")), whole(entry.get("width")), whole(entry.get("height"))
-        if image_id is None or image_id in sizes or not isinstance(entry.get("file_name"), str):
-            reading.problems.add(Problem(file, f"image {position}: an id of its own and a file name are needed"))
+        problems = self._reading.problems
+        self._listed += 1
+        own = image_id is not None and abs(image_id) < _MOST_ID and image_id not in self._images
+        if image_id is None or not own or not isinstance(entry.get("file_name"), str):
+            problems.add(Problem(self._file, f"image {self._listed}: an id of its own and a file name are needed"))
         elif width is None or height is None or width < 1 or height < 1:
-            reading.problems.add(Problem(file, f"image {image_id}: missing image size (width and height above 0)"))
+            problems.add(Problem(self._file, f"image {image_id}: missing image size (width and height above 0)"))
+            self._images[image_id] = None
         else:
-            sizes[image_id] = (width, height)
-    return sizes
-
-
-def _read_file(reading: Reading, lists: Mapping[str, list[dict[str, object]]], file: str, split: str) -> set[str]:
-    """Read one file into `reading`; returns the stems of its images."""
-    names = _category_names(lists["categories"], file)
-    sizes = _image_sizes(reading, lists["images"], file)
-    boxes: dict[int, list[LabelledBox]] = {image_id: [] for image_id in sizes}
-    listed = {whole(entry.get("id")) for entry in lists["images"]}
-    for position, entry in enumerate(lists["annotations"], start=1):
-        image_id, what = whole(entry.get("image_id")), f"annotation {repr(entry.get('id', position))[:40]}: "
-        if image_id in sizes:
-            box = _read_annotation(reading, entry, names, sizes[image_id], file, what)
-            if box is not None:
-                boxes[image_id].append(box)
-        elif image_id is None or image_id not in listed:
-            reading.problems.add(Problem(file, f"{what}its image is not in `images`"))
-    stems = set()
-    for entry in lists["images"]:
-        image_id = whole(entry.get("id"))
-        if image_id in sizes:
             path = PurePosixPath(str(entry["file_name"]))
-            extra = {key: value for key, value in entry.items() if key not in _IMAGE_FIELDS}
-            stems.add(path.stem)
-            reading.add_tile(
-                file,
-                path.stem,
-                sizes[image_id],
-                boxes[image_id],
-                split=split,
-                suffix=path.suffix or ".jpg",
-                extra=extra,
+            self._images[image_id] = _Image(path.stem, path.suffix or ".jpg", (width, height), self._extra(entry))
+
+    def _extra(self, entry: dict[str, object]) -> Mapping[str, object]:
+        if self._words is None:
+            return {key: value for key, value in entry.items() if key not in _IMAGE_FIELDS}
+        words = tuple((key, entry[key]) for key in self._words if isinstance(entry.get(key), str))
+        return self._shared.setdefault(words, dict(words))
+
+    def _add_annotation(self, entry: dict[str, object]) -> None:
+        position = len(self._ids) + 1
+        own_id = entry.get("id")
+        number = own_id if type(own_id) is int and abs(own_id) < _MOST_ID else position
+        image_id, category_id = whole(entry.get("image_id")), whole(entry.get("category_id"))
+        bbox, score = entry.get("bbox"), entry.get("score")
+        values = [finite(value) for value in bbox] if isinstance(bbox, list) else []
+        known = [value for value in values if value is not None]
+        certainty = nan if score is None else finite(score)
+        reason = None
+        if len(values) != 4 or len(known) != 4 or certainty is None:
+            reason = "`bbox` must be four finite numbers, and a score a finite number"
+        elif image_id is None or abs(image_id) >= _MOST_ID:
+            reason = "its image is not in `images`"
+        elif category_id is None or abs(category_id) >= _MOST_ID:
+            reason = f"category {repr(entry.get('category_id'))[:80]} is not in `categories`"
+        if reason is not None or image_id is None or category_id is None or certainty is None:
+            self._reading.problems.add(Problem(self._file, f"annotation {number}: {reason}"))
+            return
+        self._counts[image_id] += 1
+        if self._counts[image_id] > self._reading.most_boxes:
+            self._reading.too_many(self._file, "more", f"image {image_id}: ")
+            self._reading.problems.raise_if_any()  # a file made of boxes would go on for long
+        if entry.get("iscrowd") in (1, True):
+            self._crowds.add(len(self._ids))
+        self._ids.append(number)
+        self._image_ids.append(image_id)
+        self._category_ids.append(category_id)
+        self._numbers.extend(known)
+        self._numbers.append(certainty)
+
+    def add_tiles(self, split: str) -> set[str]:
+        """Give every image with its boxes to the reading; returns the stems of the images."""
+        of_image, known = np.array(self._image_ids, np.int64), np.array(list(self._images), np.int64)
+        order = np.argsort(of_image, kind="stable")
+        ends = np.searchsorted(of_image[order], known, "right").tolist()
+        stems = set()
+        for (image_id, image), end in zip(self._images.items(), ends, strict=True):
+            if image is None:
+                continue
+            found = [self._box(row, image.size) for row in order[end - self._counts[image_id] : end].tolist()]
+            boxes = [box for box in found if box is not None]
+            stems.add(image.stem)
+            self._reading.add_tile(
+                self._file, image.stem, image.size, boxes, split=split, suffix=image.suffix, extra=image.extra
             )
-    return stems
+        for row in np.flatnonzero(~np.isin(of_image, known)).tolist():
+            problem = Problem(self._file, f"annotation {self._ids[row]}: its image is not in `images`")
+            self._reading.problems.add(problem)
+        return stems
+
+    def _box(self, row: int, size: tuple[int, int]) -> LabelledBox | None:
+        what, category_id = f"annotation {self._ids[row]}: ", self._category_ids[row]
+        if category_id not in self.names:
+            reason = f"{what}category {category_id} is not in `categories`"
+            self._reading.problems.add(Problem(self._file, reason))
+            return None
+        if row in self._crowds:
+            self._reading.bad_box(Problem(self._file, f"{what}a crowd region is not the box of one cell"))
+            return None
+        class_id = self._reading.index.find(self.names[category_id], self._file)
+        x, y, width, height, score = self._numbers[5 * row : 5 * row + 5]
+        box = LabelledBox(class_id or 0, x, y, width, height, None if isnan(score) else score)
+        return self._reading.fit(box, size, self._file, what=what)
 
 
 def _split_files(folder: Path) -> list[tuple[Path, str]]:
@@ -231,13 +282,12 @@ def read_coco(folder: Path, *, classes: Sequence[str] | None = None, leave_out_b
     Degenerate, outside and crowd boxes are an error, or are left out and listed with `leave_out_bad_boxes`.
     Raises FormatError with everything found: bad JSON, unknown classes, missing image sizes, and so on.
     """
-    files = _split_files(folder)
-    loaded = [(relative_name(path, folder), split, _load(path, relative_name(path, folder))) for path, split in files]
-    first_file, _, first_lists = loaded[0]
-    found = tuple(_category_names(first_lists["categories"], first_file).values())
-    reading = Reading(frozen=found if classes is None else classes, leave_out_bad_boxes=leave_out_bad_boxes)
-    for file, split, lists in loaded:
-        stems = _read_file(reading, lists, file, split)
+    reading = Reading(frozen=classes, leave_out_bad_boxes=leave_out_bad_boxes)
+    files = [(CocoFile(reading, path, relative_name(path, folder)), split) for path, split in _split_files(folder)]
+    if classes is None:
+        reading.index.freeze(list(files[0][0].names.values()))
+    for file, split in files:
+        stems = file.add_tiles(split)
         if folder.is_dir():
             reading.add_unlabelled(ImageFolder(folder / "images" / split), stems)
     return reading.dataset()

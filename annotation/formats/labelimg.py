@@ -25,21 +25,21 @@ from annotation.formats.reading import (
     split_folders,
 )
 from annotation.formats.records import SPLITS, Dataset, FormatError, LabelledTile, Problem
-from annotation.formats.tile_table import TILE_TABLE, TileSizes, TileTable
+from annotation.formats.tile_table import TILE_TABLE, TileSizes, TileTable, table_in
 from annotation.formats.voc import read_voc_file, voc_text
-from annotation.formats.writing import FolderWriter, ImageSource, checked_tiles
+from annotation.formats.writing import FolderWriter, ImageSource, Output, checked_tiles
 from annotation.formats.yolo import YoloFolder, read_yolo_folder, yolo_text
 
 Flavour = Literal["voc", "yolo"]
 
 
-def _write_voc_tiles(output: FolderWriter, tiles: Iterable[LabelledTile], classes: Sequence[str]) -> None:
+def _write_voc_tiles(output: Output, tiles: Iterable[LabelledTile], classes: Sequence[str]) -> None:
     for tile in tiles:
         content = voc_text(tile, classes, folder=tile.split, first_pixel=0)
         output.write(f"{tile.split}/{tile.name}.xml", content)
 
 
-def _write_yolo_tiles(output: FolderWriter, tiles: Iterable[LabelledTile], classes: Sequence[str]) -> None:
+def _write_yolo_tiles(output: Output, tiles: Iterable[LabelledTile], classes: Sequence[str]) -> None:
     listed: set[str] = set()
     with output.open_text(TILE_TABLE) as handle:
         table = TileTable(handle)
@@ -51,9 +51,7 @@ def _write_yolo_tiles(output: FolderWriter, tiles: Iterable[LabelledTile], class
             output.write(f"{tile.split}/{tile.name}.txt", yolo_text(tile))
 
 
-def _with_images(
-    output: FolderWriter, tiles: Iterable[LabelledTile], image: ImageSource | None
-) -> Iterator[LabelledTile]:
+def _with_images(output: Output, tiles: Iterable[LabelledTile], image: ImageSource | None) -> Iterator[LabelledTile]:
     """Pass the tiles on, each with its image written."""
     for tile in tiles:
         if image is not None:
@@ -75,11 +73,23 @@ def write_labelimg(
     Raises FormatError, and writes nothing, when a tile or box cannot be written (see `checked_tiles`).
     """
     with FolderWriter(folder) as output:
-        output.write(CLASS_LIST, class_list_text(classes))
-        ready = _with_images(output, checked_tiles(tiles, classes), image)
-        write = _write_voc_tiles if flavour == "voc" else _write_yolo_tiles
-        write(output, ready, classes)
+        fill_labelimg(output, tiles, classes, flavour=flavour, image=image)
     return output.written
+
+
+def fill_labelimg(
+    output: Output,
+    tiles: Iterable[LabelledTile],
+    classes: Sequence[str],
+    *,
+    flavour: Flavour,
+    image: ImageSource | None = None,
+) -> None:
+    """Put the files of `write_labelimg` into an open folder or archive."""
+    output.write(CLASS_LIST, class_list_text(classes))
+    ready = _with_images(output, checked_tiles(tiles, classes), image)
+    write = _write_voc_tiles if flavour == "voc" else _write_yolo_tiles
+    write(output, ready, classes)
 
 
 def _read_voc_folder(reading: Reading, root: Path, labels: Path, split: str) -> None:
@@ -111,7 +121,7 @@ def read_labelimg(
     if flavour == "yolo" and names is None and classes is None:
         raise FormatError([Problem(folder.name, f"there is no class list ({CLASS_LIST})")])
     reading = Reading(frozen=names if classes is None else classes, leave_out_bad_boxes=leave_out_bad_boxes)
-    tile_sizes = TileSizes(folder, size)
+    tile_sizes = TileSizes(table_in(folder), size)
     for labels, split in split_folders(folder, "*.xml" if flavour == "voc" else "*.txt"):
         if flavour == "voc":
             _read_voc_folder(reading, folder, labels, split)

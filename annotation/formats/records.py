@@ -7,6 +7,7 @@ and the whole tile is 0 to width by 0 to height. The formats' own conventions ar
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 SPLITS = ("train", "val", "test")
 _SHOWN_PROBLEMS = 20
@@ -44,11 +45,11 @@ class FormatError(ValueError):
         return "\n".join([*lines, f"and {hidden} more"] if hidden > 0 else lines)
 
 
-@dataclass(frozen=True)
-class LabelledBox:
+class LabelledBox(NamedTuple):
     """A box in tile px (float, top-left origin); `class_id` is the index into the frozen class list.
 
-    `score` is the model's certainty; an expert's box has none. Only COCO carries it.
+    `score` is the model's certainty; an expert's box has none. Only COCO carries it. A tuple, because a data set has a
+    million of them.
     """
 
     class_id: int
@@ -102,11 +103,14 @@ class LabelledTile:
 class Dataset:
     """What a reader returns: the class names in id order and the tiles, split by split.
 
-    `left_out` lists the boxes that were left out because the caller asked for it; `unlabelled` names image files that
-    have no label file at all, which says nothing about whether they hold cells (an empty label file does).
+    `left_out` lists the boxes that were left out because the caller asked for it, `cut` those that were cut at the
+    tile's edge; `unlabelled` names image files that have no label file at all, which says nothing about whether they
+    hold cells (an empty label file does). `sources` gives each tile's label file by the tile's name, for messages.
     """
 
     classes: tuple[str, ...]
     tiles: tuple[LabelledTile, ...]
     left_out: tuple[Problem, ...] = ()
     unlabelled: tuple[str, ...] = ()
+    cut: tuple[Problem, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict, hash=False)

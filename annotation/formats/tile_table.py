@@ -4,10 +4,11 @@ YOLO text has no sizes, so an export without images could not be read back witho
 """
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from annotation.formats.reading import ImageFolder, Problems, read_text, whole
+from annotation.formats.reading import ImageFolder, LabelFile, Problems, read_text, whole
 from annotation.formats.records import LabelledTile, Problem
 
 TILE_TABLE = "tiles.csv"
@@ -26,12 +27,12 @@ class TileTable:
         self._rows.writerow([tile.name, tile.split, tile.suffix, tile.width, tile.height])
 
 
-def _read_table(folder: Path) -> dict[str, tuple[str, tuple[int, int]]]:
-    path = folder / TILE_TABLE
-    if not path.is_file():
+def _read_table(file: LabelFile | None) -> dict[str, tuple[str, tuple[int, int]]]:
+    if file is None:
         return {}
-    rows = csv.reader(read_text(path, TILE_TABLE, _TABLE_BYTES).splitlines())
+    rows = csv.reader(read_text(file, TILE_TABLE, _TABLE_BYTES).splitlines())
     table: dict[str, tuple[str, tuple[int, int]]] = {}
+    known: dict[tuple[str, tuple[int, int]], tuple[str, tuple[int, int]]] = {}  # nearly all tiles are of one size
     problems = Problems()
     if next(rows, None) != _HEADER:
         problems.add(Problem(TILE_TABLE, "the columns must be " + ", ".join(_HEADER), 1))
@@ -40,7 +41,8 @@ def _read_table(folder: Path) -> dict[str, tuple[str, tuple[int, int]]]:
         if width is None or height is None:
             problems.add(Problem(TILE_TABLE, "a tile needs name, split, suffix, width and height", line))
         else:
-            table[row[0]] = (row[2], (width, height))
+            facts = (row[2], (width, height))
+            table[row[0]] = known.setdefault(facts, facts)
     problems.raise_if_any()
     return table
 
@@ -48,15 +50,27 @@ def _read_table(folder: Path) -> dict[str, tuple[str, tuple[int, int]]]:
 class TileSizes:
     """Finds the size (width, height in px) and image suffix of a tile.
 
-    The image itself comes first, then `tiles.csv` in `folder`, then `default`. Raises FormatError with every malformed
-    line of the table.
+    The image itself comes first, then `tiles.csv` where there is one, then what is `known` by the tile's name, then
+    `default`. Raises FormatError with every malformed line of the table.
     """
 
-    def __init__(self, folder: Path, default: tuple[int, int] | None) -> None:
-        self._table = _read_table(folder)
+    def __init__(
+        self,
+        table: LabelFile | None,
+        default: tuple[int, int] | None,
+        known: Callable[[str], tuple[int, int] | None] = lambda name: None,
+    ) -> None:
+        self._table = _read_table(table)
         self._default = default
+        self._known = known
 
     def find(self, images: ImageFolder, stem: str) -> tuple[tuple[int, int] | None, str]:
         """Size, or None when nothing tells it, and suffix. Raises FormatError when the image cannot be read."""
-        suffix, size = self._table.get(stem, (".jpg", self._default))
+        suffix, size = self._table.get(stem) or (".jpg", self._known(stem) or self._default)
         return images.size(stem) or size, images.suffix(stem) or suffix
+
+
+def table_in(folder: Path) -> Path | None:
+    """The table in a folder, or None."""
+    path = folder / TILE_TABLE
+    return path if path.is_file() else None

@@ -18,7 +18,8 @@ from contextlib import ExitStack
 from html import escape
 from pathlib import Path, PurePosixPath
 from typing import Literal, TextIO
-from xml.etree.ElementTree import Element, ParseError  # types only: the parsing is defusedxml's
+from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import fromstring as fromstring_without_dtd  # see parse_xml
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
@@ -29,22 +30,26 @@ from annotation.formats.reading import (
     LABEL_FILE_BYTES,
     SPLIT_LIST_BYTES,
     ImageFolder,
+    LabelFile,
     Reading,
     check_folder,
     find_class_list,
-    finite,
+    finite_all,
     read_bounded,
     read_text,
     relative_name,
     whole,
 )
 from annotation.formats.records import SPLITS, Dataset, FormatError, LabelledBox, LabelledTile, Problem
-from annotation.formats.writing import FolderWriter, ImageSource, checked_tiles, number
+from annotation.formats.writing import FolderWriter, ImageSource, Output, checked_tiles, number
 
 FirstPixel = Literal[0, 1]
+SPLIT_LIST = "ImageSets/Main/{}.txt"
 # The shortest side that survives the convention: one pixel is xmax = xmin when both corners are included.
 SMALLEST_VOC_SIDE = 1 + MINIMUM_SIDE
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+# A DTD, an encoding that hides one, or the null bytes of UTF-16.
+_MAY_DECLARE = (b"<!", b"encoding", b"\0")
 
 
 def _object_text(box: LabelledBox, name: str, first_pixel: FirstPixel) -> str:
@@ -80,32 +85,46 @@ def write_voc(
     Raises FormatError, and writes nothing, when a tile or box cannot be written (see `checked_tiles`), boxes with a
     side of one pixel or less included.
     """
+    with FolderWriter(folder) as output:
+        fill_voc(output, tiles, classes, image=image)
+    return output.written
+
+
+def fill_voc(
+    output: Output, tiles: Iterable[LabelledTile], classes: Sequence[str], *, image: ImageSource | None = None
+) -> None:
+    """Put the files of `write_voc` into an open folder or archive."""
     lists: dict[str, TextIO] = {}
-    with FolderWriter(folder) as output, ExitStack() as open_files:
+    with ExitStack() as open_files:
         output.make_folder("Annotations")
         output.write(CLASS_LIST, class_list_text(classes))
         for tile in checked_tiles(tiles, classes, minimum_side=SMALLEST_VOC_SIDE):
             if tile.split not in lists:
-                handle = output.open_text(f"ImageSets/Main/{tile.split}.txt")
+                handle = output.open_text(SPLIT_LIST.format(tile.split))
                 lists[tile.split] = open_files.enter_context(handle)
             lists[tile.split].write(f"{tile.name}\n")
             content = voc_text(tile, classes, folder="JPEGImages", first_pixel=1)
             output.write(f"Annotations/{tile.name}.xml", content)
             if image is not None:
                 output.write(f"JPEGImages/{tile.name}{tile.suffix}", image(tile))
-    return output.written
 
 
-def _parse(path: Path, file: str) -> Element:
-    content = read_bounded(path, file, LABEL_FILE_BYTES)
+def parse_xml(path: LabelFile, file: str, root_tag: str = "annotation", limit: int = LABEL_FILE_BYTES) -> Element:
+    """The root of an XML file of at most `limit` bytes; raises FormatError when it is bad, or of another format.
+
+    defusedxml refuses entities, but parses in Python, five times slower. Text that cannot declare any, as nearly all
+    label files are, needs no guard.
+    """
+    content = read_bounded(path, file, limit)
     try:
-        root: Element = fromstring(content)
+        parse = fromstring if any(sign in content for sign in _MAY_DECLARE) else fromstring_without_dtd
+        root: Element = parse(content)
     except ParseError as error:
         raise FormatError([Problem(file, "the file is not valid XML", error.position[0])]) from error
     except (DefusedXmlException, ValueError, LookupError) as error:
         raise FormatError([Problem(file, "the XML uses an entity or an encoding that is not allowed")]) from error
-    if root.tag != "annotation":
-        raise FormatError([Problem(file, f"expected <annotation>, found <{root.tag[:80]}>")])
+    if root.tag != root_tag:
+        raise FormatError([Problem(file, f"expected <{root_tag}>, found <{root.tag[:80]}>")])
     return root
 
 
@@ -119,10 +138,9 @@ def _size(root: Element, file: str) -> tuple[int, int]:
 def _read_object(
     reading: Reading, element: Element, size: tuple[int, int], file: str, what: str, first_pixel: FirstPixel
 ) -> LabelledBox | None:
-    name = (element.findtext("name") or "").strip()
-    corners = [finite((element.findtext(f"bndbox/{corner}") or "").strip()) for corner in _CORNERS]
-    known = [value for value in corners if value is not None]
-    if not name or len(known) != len(_CORNERS):
+    name, rectangle = (element.findtext("name") or "").strip(), element.find("bndbox")
+    known = finite_all([] if rectangle is None else [rectangle.findtext(corner) or "" for corner in _CORNERS])
+    if not name or not known:
         reading.problems.add(Problem(file, f"{what}a <name> and finite <xmin>, <ymin>, <xmax>, <ymax> are needed"))
         return None
     class_id = reading.index.find(name, file)
@@ -135,11 +153,11 @@ def _read_object(
 
 
 def read_voc_file(
-    reading: Reading, path: Path, file: str, images: ImageFolder, split: str, first_pixel: FirstPixel
+    reading: Reading, path: LabelFile, file: str, images: ImageFolder, split: str, first_pixel: FirstPixel
 ) -> None:
     """Read one XML file into `reading`; the tile takes its name from the file, its suffix from the image."""
     try:
-        root = _parse(path, file)
+        root = parse_xml(path, file)
         size = _size(root, file)
     except FormatError as error:
         reading.problems.add_all(error.problems)
@@ -149,20 +167,16 @@ def read_voc_file(
         box = _read_object(reading, element, size, file, f"object {position}: ", first_pixel)
         if box is not None:
             boxes.append(box)
-    named = PurePosixPath((root.findtext("filename") or "").strip()).suffix
-    suffix = images.suffix(path.stem) or named or ".jpg"
+    named = (root.findtext("filename") or "").strip()
+    suffix = images.suffix(path.stem) or PurePosixPath(named).suffix or ".jpg"
     reading.add_tile(file, path.stem, size, boxes, split=split, suffix=suffix)
 
 
-def _splits(folder: Path) -> dict[str, str]:
-    """Tile name -> split, from the lists that exist. Raises FormatError when a tile is in two."""
+def voc_splits(lists: Iterable[tuple[str, LabelFile, str]]) -> dict[str, str]:
+    """Tile name -> split, from the given lists (split, file, its name). Raises FormatError when a tile is in two."""
     splits: dict[str, str] = {}
     problems = []
-    for split in SPLITS:
-        path = folder / "ImageSets" / "Main" / f"{split}.txt"
-        if not path.is_file():
-            continue
-        file = relative_name(path, folder)
+    for split, path, file in lists:
         for line, text in enumerate(read_text(path, file, SPLIT_LIST_BYTES).splitlines(), start=1):
             name = text.strip()
             if name and splits.setdefault(name, split) != split:
@@ -193,12 +207,13 @@ def read_voc(
         raise FormatError([Problem(folder.name, f"there is no folder `{annotations}` in it")])
     frozen = classes if classes is not None else find_class_list(folder)
     reading = Reading(frozen=frozen, leave_out_bad_boxes=leave_out_bad_boxes)
-    splits = _splits(folder)
+    lists = [(split, folder / SPLIT_LIST.format(split)) for split in SPLITS]
+    splits = voc_splits((split, path, relative_name(path, folder)) for split, path in lists if path.is_file())
     image_files = ImageFolder(folder / images)
     paths = sorted((folder / annotations).glob("*.xml"))
     stems = {path.stem for path in paths}
     for name in sorted(splits.keys() - stems):
-        file = f"ImageSets/Main/{splits[name]}.txt"
+        file = SPLIT_LIST.format(splits[name])
         reading.problems.add(Problem(file, f"{name[:80]!r} has no file in {annotations}"))
     for path in paths:
         file = relative_name(path, folder)

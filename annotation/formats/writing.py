@@ -1,11 +1,13 @@
 """What all writers share: a folder that fills only if everything went well, and the check of each tile."""
 
+import operator
 import shutil
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from annotation.formats.boxes import MINIMUM_SIDE, UnfitBox, fit_box
 from annotation.formats.classes import check_class_list
@@ -19,6 +21,16 @@ def number(value: float) -> str:
     """A coordinate in px with at most 4 decimals, without trailing zeros: 68, 68.25."""
     text = f"{value:.4f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+class Output(Protocol):
+    """Where a writer puts its files: a folder or an archive. Names are relative, with forward slashes."""
+
+    def make_folder(self, relative: str) -> None: ...
+
+    def write(self, relative: str, content: str | bytes) -> None: ...
+
+    def open_text(self, relative: str) -> TextIO: ...
 
 
 class FolderWriter:
@@ -83,8 +95,9 @@ def _fitted(tile: LabelledTile, class_count: int, minimum_side: float) -> tuple[
             boxes.append(fit_box(box, tile.width, tile.height, minimum_side=minimum_side))
         except UnfitBox as error:
             problems.append(Problem(tile.name, f"box {position}: {error}"))
-    fitted = LabelledTile(tile.name, tile.width, tile.height, tuple(boxes), tile.split, tile.suffix, tile.extra)
-    return fitted, problems
+    if len(boxes) == len(tile.boxes) and all(map(operator.is_, boxes, tile.boxes)):
+        return tile, problems  # as nearly always: no second check of its name
+    return replace(tile, boxes=tuple(boxes)), problems
 
 
 def checked_tiles(

@@ -9,6 +9,7 @@ text does not have. Scores and extra fields are not written: a training label wi
 Format: https://docs.ultralytics.com/datasets/detect/
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from annotation.formats.reading import (
     CLASS_LIST_BYTES,
     LABEL_FILE_BYTES,
     ImageFolder,
+    LabelFile,
     Reading,
     check_folder,
     find_class_list,
@@ -30,10 +32,10 @@ from annotation.formats.reading import (
     whole,
 )
 from annotation.formats.records import SPLITS, Dataset, FormatError, LabelledBox, LabelledTile, Problem
-from annotation.formats.tile_table import TILE_TABLE, TileSizes, TileTable
-from annotation.formats.writing import FolderWriter, ImageSource, checked_tiles
+from annotation.formats.tile_table import TILE_TABLE, TileSizes, TileTable, table_in
+from annotation.formats.writing import FolderWriter, ImageSource, Output, checked_tiles
 
-_DATA_FILE = "data.yaml"
+DATA_FILE = "data.yaml"
 
 
 def yolo_text(tile: LabelledTile) -> str:
@@ -54,52 +56,69 @@ def write_yolo(
     `image` returns a tile's encoded image; without it only labels are written. The same tiles give the same bytes.
     Raises FormatError, and writes nothing, when a tile or box cannot be written (see `checked_tiles`).
     """
-    used = {"train", "val"}
     with FolderWriter(folder) as output:
-        with output.open_text(TILE_TABLE) as handle:
-            table = TileTable(handle)
-            for tile in checked_tiles(tiles, classes):
-                used.add(tile.split)
-                table.add(tile)
-                output.write(f"labels/{tile.split}/{tile.name}.txt", yolo_text(tile))
-                if image is not None:
-                    output.write(f"images/{tile.split}/{tile.name}{tile.suffix}", image(tile))
-        splits = [split for split in SPLITS if split in used]
-        # ultralytics insists on train and val; their folders exist even when no tile is in them.
-        for split in splits:
-            output.make_folder(f"images/{split}")
-            output.make_folder(f"labels/{split}")
-        data = {**{split: f"images/{split}" for split in splits}, "names": dict(enumerate(classes))}
-        output.write(_DATA_FILE, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+        fill_yolo(output, tiles, classes, image=image)
     return output.written
 
 
-def _names_of_data_file(path: Path) -> tuple[str, ...]:
-    """The class names of `data.yaml`, a list or a mapping from 0 on."""
-    text = read_text(path, _DATA_FILE, CLASS_LIST_BYTES)
+def fill_yolo(
+    output: Output, tiles: Iterable[LabelledTile], classes: Sequence[str], *, image: ImageSource | None = None
+) -> None:
+    """Put the files of `write_yolo` into an open folder or archive."""
+    used = {"train", "val"}
+    with output.open_text(TILE_TABLE) as handle:
+        table = TileTable(handle)
+        for tile in checked_tiles(tiles, classes):
+            used.add(tile.split)
+            table.add(tile)
+            output.write(f"labels/{tile.split}/{tile.name}.txt", yolo_text(tile))
+            if image is not None:
+                output.write(f"images/{tile.split}/{tile.name}{tile.suffix}", image(tile))
+    splits = [split for split in SPLITS if split in used]
+    # ultralytics insists on train and val; their folders exist even when no tile is in them.
+    for split in splits:
+        output.make_folder(f"images/{split}")
+        output.make_folder(f"labels/{split}")
+    data = {**{split: f"images/{split}" for split in splits}, "names": dict(enumerate(classes))}
+    output.write(DATA_FILE, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+
+
+def names_of_data_file(path: LabelFile, file: str = DATA_FILE) -> tuple[str, ...]:
+    """The class names of `data.yaml`, a list or a mapping from 0 on; `file` is its name in messages.
+
+    Raises FormatError.
+    """
+    text = read_text(path, file, CLASS_LIST_BYTES)
     try:
         # BaseLoader makes nothing but strings, lists and mappings; a class named "no" or "1" stays its name.
         data = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506
     except (yaml.YAMLError, RecursionError) as error:
-        raise FormatError([Problem(_DATA_FILE, "the file is not valid YAML")]) from error
+        raise FormatError([Problem(file, "the file is not valid YAML")]) from error
     names = data.get("names") if isinstance(data, dict) else None
     if isinstance(names, dict):
         by_id = {whole(key): name for key, name in names.items()}
         names = [by_id.get(class_id) for class_id in range(len(names))]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise FormatError([Problem(_DATA_FILE, "`names` must list the classes, numbered from 0 without gaps")])
-    return check_class_list(names, _DATA_FILE)
+        raise FormatError([Problem(file, "`names` must list the classes, numbered from 0 without gaps")])
+    return check_class_list(names, file)
 
 
 def _class_list(folder: Path) -> tuple[str, ...] | None:
-    if (folder / _DATA_FILE).is_file():
-        return _names_of_data_file(folder / _DATA_FILE)
+    if (folder / DATA_FILE).is_file():
+        return names_of_data_file(folder / DATA_FILE)
     return find_class_list(folder, (".", "labels"))
 
 
-def _read_line(fields: Sequence[str]) -> tuple[int, list[float]] | None:
+def _read_line(row: str) -> tuple[int, list[float]] | None:
     """Class id and four or five numbers of one line, or None when it is malformed."""
-    class_id, numbers = whole(fields[0]), [finite(field) for field in fields[1:]]
+    class_text, *fields = row.split()
+    try:
+        x, y, width, height = map(float, fields)
+        if "_" not in row and math.isfinite(x + y + width + height):
+            return int(class_text), [x, y, width, height]  # as nearly always
+    except ValueError:
+        pass
+    class_id, numbers = whole(class_text), [finite(field) for field in fields]
     known = [value for value in numbers if value is not None]
     if class_id is None or len(known) != len(numbers) or len(numbers) not in (4, 5):
         return None
@@ -113,26 +132,26 @@ def _read_boxes(
 
     A sixth column, as ultralytics predictions have, is the score.
     """
-    width, height = size
+    tile_width, tile_height = size
     boxes = []
     for line, row in enumerate(text.splitlines(), start=1):
-        fields = row.split()
-        if not fields:
+        if not row or row.isspace():
             continue
-        parsed = _read_line(fields)
+        parsed = _read_line(row)
         if parsed is None:
             reason = "expected `class x_centre y_centre width height`, all finite numbers"
             reading.problems.add(Problem(file, f"{reason}, found {row.strip()[:80]!r}", line))
             continue
-        class_number, (x_centre, y_centre, box_width, box_height, *score) = parsed
+        class_number, numbers = parsed
+        x_centre, y_centre, width, height = numbers[:4]
         if not 0 <= class_number < len(names):
             reason = f"class {class_number} is not in the class list (0 to {len(names) - 1})"
             reading.problems.add(Problem(file, reason, line))
             continue
         class_id = reading.index.find(names[class_number], file)
-        left, top = (x_centre - box_width / 2) * width, (y_centre - box_height / 2) * height
-        sides = (box_width * width, box_height * height)
-        box = LabelledBox(class_id or 0, left, top, *sides, score[0] if score else None)
+        left, top = (x_centre - width / 2) * tile_width, (y_centre - height / 2) * tile_height
+        score = numbers[4] if len(numbers) > 4 else None
+        box = LabelledBox(class_id or 0, left, top, width * tile_width, height * tile_height, score)
         fitted = reading.fit(box, size, file, line)
         if fitted is not None:
             boxes.append(fitted)
@@ -148,6 +167,29 @@ class YoloFolder:
     split: str
 
 
+def read_yolo_file(
+    reading: Reading,
+    path: LabelFile,
+    file: str,
+    images: ImageFolder,
+    split: str,
+    names: Sequence[str],
+    tile_sizes: TileSizes,
+) -> None:
+    """Read one label file into `reading`; the tile takes its name from the file."""
+    try:
+        size, suffix = tile_sizes.find(images, path.stem)
+        text = read_text(path, file, LABEL_FILE_BYTES)
+    except FormatError as error:
+        reading.problems.add_all(error.problems)
+        return
+    if size is None:
+        reading.problems.add(Problem(file, f"missing image size: no image of this name and no {TILE_TABLE}"))
+        return
+    boxes = _read_boxes(reading, text, file, size, names)
+    reading.add_tile(file, path.stem, size, boxes, split=split, suffix=suffix)
+
+
 def read_yolo_folder(
     reading: Reading, root: Path, part: YoloFolder, names: Sequence[str], tile_sizes: TileSizes
 ) -> None:
@@ -155,18 +197,7 @@ def read_yolo_folder(
     images = ImageFolder(part.images)
     paths = [path for path in sorted(part.labels.glob("*.txt")) if path.name != CLASS_LIST]
     for path in paths:
-        file = relative_name(path, root)
-        try:
-            size, suffix = tile_sizes.find(images, path.stem)
-            text = read_text(path, file, LABEL_FILE_BYTES)
-        except FormatError as error:
-            reading.problems.add_all(error.problems)
-            continue
-        if size is None:
-            reading.problems.add(Problem(file, f"missing image size: no image of this name and no {TILE_TABLE}"))
-            continue
-        boxes = _read_boxes(reading, text, file, size, names)
-        reading.add_tile(file, path.stem, size, boxes, split=part.split, suffix=suffix)
+        read_yolo_file(reading, path, relative_name(path, root), images, part.split, names, tile_sizes)
     reading.add_unlabelled(images, {path.stem for path in paths})
 
 
@@ -189,9 +220,9 @@ def read_yolo(
         raise FormatError([Problem(folder.name, "there is no folder `labels` in it")])
     names = _class_list(folder) or (check_class_list(classes, "the class list") if classes is not None else None)
     if names is None:
-        raise FormatError([Problem(folder.name, f"there is no class list ({_DATA_FILE} or {CLASS_LIST})")])
+        raise FormatError([Problem(folder.name, f"there is no class list ({DATA_FILE} or {CLASS_LIST})")])
     reading = Reading(frozen=names if classes is None else classes, leave_out_bad_boxes=leave_out_bad_boxes)
-    tile_sizes = TileSizes(folder, size)
+    tile_sizes = TileSizes(table_in(folder), size)
     for labels, split in split_folders(folder / "labels", "*.txt"):
         images = folder / "images" / labels.relative_to(folder / "labels")
         read_yolo_folder(reading, folder, YoloFolder(labels, images, split), names, tile_sizes)

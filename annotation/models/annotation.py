@@ -131,7 +131,10 @@ class Box(ImmutableModel):
     height = models.FloatField()
     score = models.FloatField(null=True, blank=True, help_text="Models only.")
     class_scores = models.JSONField(null=True, blank=True, help_text="Models only: one score per class number.")
-    origin = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    # Nobody asks for the boxes that came from one: an index of a million rows would only be written.
+    origin = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
     change = models.CharField(max_length=12, choices=Change.choices, blank=True)
 
     class Meta:

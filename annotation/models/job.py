@@ -23,6 +23,8 @@ class JobKind(models.TextChoices):
     """Each kind is the name of a Celery task: `jobs.<kind>`."""
 
     IMPORT_SLIDE = "import_slide", "Import slide"
+    LOOK = "look", "Look into folder"
+    IMPORT_LABELS = "import_labels", "Import annotations"
     EXPORT = "export", "Export"
     SELECT = "select", "Select tiles"
     PRE_LABEL = "pre_label", "Pre-label"

@@ -4,6 +4,9 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils.functional import cached_property
+
+from annotation.prepared import Prepared
 
 
 class Taxonomy(models.Model):
@@ -19,6 +22,16 @@ class Taxonomy(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
+
+    @cached_property
+    def class_keys(self) -> dict[int, int]:
+        """The primary key of each class by its number."""
+        return dict(CLASS_KEYS.rows(self.pk))
+
+    @cached_property
+    def class_numbers(self) -> dict[str, int]:
+        """The number of each class by its name."""
+        return dict(self.classes.values_list("name", "number"))
 
 
 class CellClass(models.Model):
@@ -61,3 +74,6 @@ class CellClass(models.Model):
             if changed:
                 raise ValidationError(f"{self.taxonomy} is frozen: make a new version to add or rename classes.")
         super().save(*args, **kwargs)
+
+
+CLASS_KEYS = Prepared(lambda taxonomy: CellClass.objects.filter(taxonomy=taxonomy).values_list("number", "pk"))

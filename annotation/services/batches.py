@@ -6,18 +6,39 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from django.core.cache import cache
-from django.db import transaction
-from django.db.models import Count, Q
+from django.db import IntegrityError, transaction
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from annotation.models import Annotation, AuthorKind, Batch, BatchState, Project, Purpose, Task, TaskState, Tile, User
+from annotation.models import (
+    Annotation,
+    AuthorKind,
+    Batch,
+    BatchState,
+    Policy,
+    Project,
+    Purpose,
+    Role,
+    Task,
+    TaskKind,
+    TaskState,
+    Tile,
+    User,
+)
+from annotation.prepared import Prepared
 from annotation.services.events import record
+from annotation.services.notices import tell_batch_ready
+from annotation.services.policies import ReadingPolicy, settle_rest
+from annotation.services.projects import NotAllowed
 
 SHORTEST_LEASE = timedelta(minutes=10)
 LEASE_MEDIANS = 3
 MEDIAN_OVER = 100  # the last so many submissions
 CANDIDATES = 16
 TRIES = 10
+TOTAL_SECONDS = 60
+DONE = (TaskState.SUBMITTED, TaskState.SKIPPED)
+ROLE_FOR = {TaskKind.READING: Role.ANNOTATOR, TaskKind.REVIEW: Role.REVIEWER}
 
 
 class LockedPatient(ValueError):
@@ -30,11 +51,17 @@ def create_batch(
     project: Project,
     name: str,
     choices: Sequence[tuple[int, str]],
+    audits: Collection[int] = (),
+    policy: ReadingPolicy | None = None,
     purpose: Purpose = Purpose.TRAINING,
     expected: dict[str, float] | None = None,
     user: User | None = None,
 ) -> Batch:
     """Make a batch of (tile key, reason) pairs, in the order in which they will be handed out.
+
+    audits: the keys of the tiles that were chosen at random to see what the selection does not expect; of these the
+    policy's blind share, at random too, is shown without pre-labels. policy: how the tiles are read; a single read if
+    not given.
 
     Raises LockedPatient if a training batch would hold a tile of a locked patient, or a test batch one of another.
     """
@@ -44,9 +71,31 @@ def create_batch(
         codes = sorted(set(wrong.values_list("slide__patient__code", flat=True)))
         which = "are in" if purpose == Purpose.TRAINING else "are not in"
         raise LockedPatient(f"Patients {', '.join(codes)} {which} the locked test set.")
-    batch = Batch.objects.create(project=project, name=name, purpose=purpose, expected=expected or {})
+    policy = policy or ReadingPolicy()
+    batch = Batch.objects.create(
+        project=project,
+        name=name,
+        purpose=purpose,
+        expected=expected or {},
+        policy=policy.policy,
+        readers=policy.readers,
+        review_share=policy.review_share,
+        review_by=policy.review_by,
+    )
+    drawn = sorted({pk for pk, _ in choices}.intersection(audits))
+    blind = set(random.Random(batch.pk).sample(drawn, round(policy.blind_share * len(drawn))))
+    audited = set(drawn)
     Task.objects.bulk_create(
-        Task(batch=batch, tile_id=pk, position=position, reason=reason[:200])
+        Task(
+            batch=batch,
+            tile_id=pk,
+            replica=replica,
+            position=position,
+            reason=reason[:200],
+            audit=pk in audited,
+            blind=pk in blind,
+        )
+        for replica in range(policy.readers)
         for position, (pk, reason) in enumerate(choices)
     )
     record(project=project, user=user, verb="made batch", subject=batch, tiles=len(choices))
@@ -57,6 +106,7 @@ def create_batch(
 def open_batch(*, batch: Batch, user: User | None = None) -> None:
     if Batch.objects.filter(pk=batch.pk, state=BatchState.DRAFT).update(state=BatchState.OPEN):
         record(project=batch.project, user=user, verb="opened batch", subject=batch)
+        tell_batch_ready(batch)
 
 
 @transaction.atomic
@@ -64,8 +114,66 @@ def close_batch(*, batch: Batch, user: User | None = None) -> bool:
     """Stop handing out tasks; what is submitted stays, the rest goes back to the pool. False if it was closed."""
     changed = Batch.objects.filter(pk=batch.pk).exclude(state=BatchState.CLOSED).update(state=BatchState.CLOSED)
     if changed:
-        record(project=batch.project, user=user, verb="closed batch", subject=batch)
+        unsettled = settle_rest(batch=batch)
+        facts = {"first_readings_taken": unsettled} if unsettled else {}
+        record(project=batch.project, user=user, verb="closed batch", subject=batch, **facts)
     return bool(changed)
+
+
+@transaction.atomic
+def reopen_batch(*, batch: Batch, user: User | None) -> int:
+    """Hand out a closed batch's unread tasks again; returns how many of them are left.
+
+    A tile that was read elsewhere since, or that lies in another open batch, is put aside here. Raises NotAllowed if
+    the batch is not closed.
+    """
+    if not Batch.objects.filter(pk=batch.pk, state=BatchState.CLOSED).update(state=BatchState.OPEN):
+        raise NotAllowed(f"{batch} is not closed.")
+    unread = batch.tasks.filter(state__in=[TaskState.OPEN, TaskState.LEASED])
+    elsewhere = (
+        Task.objects.filter(tile=OuterRef("tile"))
+        .exclude(batch=batch)
+        .exclude(batch__state=BatchState.CLOSED, state__in=[TaskState.OPEN, TaskState.LEASED])
+    )
+    taken = unread.filter(Exists(elsewhere))
+    Task.objects.filter(pk__in=list(taken.values_list("pk", flat=True))).update(
+        state=TaskState.SKIPPED, reader=None, leased_until=None, skip_reason="read or handed out in another batch"
+    )
+    unread.update(state=TaskState.OPEN, leased_until=None)
+    left = unread.count()
+    record(project=batch.project, user=user, verb="reopened batch", subject=batch, tasks=left)
+    return left
+
+
+@transaction.atomic
+def assign_tasks(
+    *, batch: Batch, reader: User | None, user: User | None, tasks: Collection[int] | None = None, patient: str = ""
+) -> int:
+    """Keep open tasks for one reader, or give them to everybody again (None); returns how many these are.
+
+    tasks: their keys; all open ones if not given. patient: only tasks on tiles of this patient. A reader gets one task
+    of a tile at most, and none of a tile that they have read. A review goes to reviewers only; what somebody has begun
+    stays with them. Raises NotAllowed if the reader is no member.
+    """
+    open_tasks = batch.tasks.filter(state=TaskState.OPEN).order_by("kind", "replica", "position")
+    if tasks is not None:
+        open_tasks = open_tasks.filter(pk__in=tasks)
+    if patient:
+        open_tasks = open_tasks.filter(tile__slide__patient__code=patient)
+    if reader is not None:
+        member = batch.project.memberships.filter(user=reader).first()
+        if member is None:
+            raise NotAllowed(f"{reader} is not a member of {batch.project}.")
+        if not Role(member.role).covers(Role.REVIEWER):
+            open_tasks = open_tasks.filter(kind=TaskKind.READING)
+        open_tasks = open_tasks.exclude(tile__in=batch.tasks.filter(reader=reader).values("tile"))
+    chosen: dict[int, int] = {}
+    for key, tile in open_tasks.values_list("pk", "tile"):
+        chosen.setdefault(key if reader is None else tile, key)
+    changed = Task.objects.filter(pk__in=chosen.values(), state=TaskState.OPEN).update(reader=reader)
+    whom = reader.get_username() if reader else "everybody"
+    record(project=batch.project, user=user, verb="assigned", subject=batch, reader=whom, tasks=changed)
+    return changed
 
 
 def lease_length(*, project: Project) -> timedelta:
@@ -83,43 +191,139 @@ def lease_length(*, project: Project) -> timedelta:
     return max(SHORTEST_LEASE, timedelta(seconds=seconds))
 
 
-def claim_next(*, batch: Batch, reader: User, held: Collection[int] = (), now: datetime | None = None) -> Task | None:
-    """Lease the next task to a reader; None when nothing is left.
+def claimable(*, batch: Batch, reader: User, kind: TaskKind = TaskKind.READING, now: datetime | None = None) -> Q:
+    """What `reader` may be handed: open and not kept for somebody else, or with a lease that ran out."""
+    left = Q(state=TaskState.LEASED, leased_until__lt=now or timezone.now())
+    free = _untouched(reader.pk) | left
+    if batch.policy == Policy.SINGLE:  # one task a tile
+        return free
+    return free & Q(kind=kind) & _unread(batch.pk, reader.pk)
 
-    A reader's own running lease comes first, so that a reload goes on where it stopped; `held` names the tasks that
-    the reader's browser has already. One conditional UPDATE decides: no rows changed means that somebody else has it.
+
+def _untouched(reader: int) -> Q:
+    return Q(state=TaskState.OPEN) & (Q(reader=None) | Q(reader=reader))
+
+
+def _unread(batch: int, reader: int) -> Q:
+    """Tasks on tiles of which the reader has no other one."""
+    return Q(~Exists(Task.objects.filter(batch=batch, tile=OuterRef("tile"), reader=reader).exclude(pk=OuterRef("pk"))))
+
+
+def _begun_or_kept(kind: TaskKind) -> Prepared:
+    # "leased" sorts before "open".
+    states = [TaskState.LEASED, TaskState.OPEN]
+    return Prepared(
+        lambda batch, reader: (
+            Task.objects.filter(batch=batch, kind=kind, reader=reader, state__in=states)
+            .order_by("state", "position")
+            .values_list("pk", "state")
+        )
+    )
+
+
+def _waiting(kind: TaskKind, *, alone: bool) -> Prepared:
+    """The first tasks of a batch that nobody has begun; `alone`: where every tile has one task."""
+
+    def build(batch: int, reader: int) -> "QuerySet[Task, tuple[int]]":
+        tasks = Task.objects.filter(_untouched(reader), batch=batch, kind=kind)
+        tasks = tasks if alone else tasks.filter(_unread(batch, reader))
+        return tasks.order_by("position").values_list("pk")[:CANDIDATES]
+
+    return Prepared(build)
+
+
+def _done(kind: TaskKind) -> Prepared:
+    return Prepared(
+        lambda batch: (
+            Task.objects.filter(batch=batch, kind=kind, state__in=DONE)
+            .order_by()
+            .values("batch")
+            .annotate(done=Count("pk"))
+            .values_list("done")
+        )
+    )
+
+
+BEGUN_OR_KEPT = {kind: _begun_or_kept(kind) for kind in TaskKind}
+WAITING = {(kind, alone): _waiting(kind, alone=alone) for kind in TaskKind for alone in (True, False)}
+DONE_COUNT = {kind: _done(kind) for kind in TaskKind}
+
+
+def claim_next(
+    *,
+    batch: Batch,
+    reader: User,
+    kind: TaskKind = TaskKind.READING,
+    held: Collection[int] = (),
+    now: datetime | None = None,
+) -> Task | None:
+    """Lease the next task of a kind to a reader; None when nothing is left for them.
+
+    A reader's own running lease comes first, so that a reload goes on where it stopped, then what is kept for them;
+    `held` names the tasks that the reader's browser has already. One conditional UPDATE decides: no rows changed means
+    that somebody else has it.
     """
     now = now or timezone.now()
     if batch.state != BatchState.OPEN:
         return None
     until = now + lease_length(project=batch.project)
-    own = batch.tasks.filter(state=TaskState.LEASED, reader=reader).exclude(pk__in=held).order_by("position").first()
-    if own is not None and Task.objects.filter(pk=own.pk, state=TaskState.LEASED, reader=reader).update(
-        leased_until=until
-    ):
-        return _whole(own.pk)
-    free = (Q(state=TaskState.OPEN) & (Q(reader=None) | Q(reader=reader))) | Q(
-        state=TaskState.LEASED, leased_until__lt=now
-    )
+    known = set(held)
+    for pk, state in BEGUN_OR_KEPT[kind].rows(batch.pk, reader.pk):
+        if pk not in known:
+            if _lease(pk, Q(state=state, reader=reader), reader, until, batch):
+                return _whole(pk, batch)
+            break
+    free = claimable(batch=batch, reader=reader, kind=kind, now=now)
+    waiting = batch.tasks.filter(free, kind=kind).exclude(pk__in=held).order_by("position").values_list("pk", flat=True)
+    first = WAITING[kind, batch.policy == Policy.SINGLE]
     for attempt in range(TRIES):
-        candidates = list(
-            batch.tasks.filter(free).exclude(pk__in=held).order_by("position").values_list("pk", flat=True)[:CANDIDATES]
-        )
+        candidates = [pk for (pk,) in first.rows(batch.pk, reader.pk) if pk not in known]
+        # One state after the other, so that the index gives them in their order. What was left comes back last.
+        for state in (TaskState.OPEN, TaskState.LEASED):
+            candidates = candidates or list(waiting.filter(state=state)[:CANDIDATES])
         if not candidates:
             return None
         # The first try keeps the batch's order; after a collision, spread out.
         pk = candidates[0] if attempt == 0 else random.choice(candidates)
-        if Task.objects.filter(free, pk=pk).update(state=TaskState.LEASED, reader=reader, leased_until=until):
-            return _whole(pk)
+        if _lease(pk, free, reader, until, batch):
+            return _whole(pk, batch)
     return None
 
 
-def _whole(pk: int) -> Task:
-    return Task.objects.select_related("tile__slide__patient", "batch__project__taxonomy", "pre_label").get(pk=pk)
+def _lease(pk: int, free: Q, reader: User, until: datetime, batch: Batch) -> bool:
+    leasing = Task.objects.filter(free, pk=pk)
+    changes = {"state": TaskState.LEASED, "reader": reader, "leased_until": until}
+    if batch.policy == Policy.SINGLE:
+        return bool(leasing.update(**changes))
+    try:
+        with transaction.atomic():
+            return bool(leasing.update(**changes))
+    except IntegrityError:  # in another window the reader was handed the same tile at the same moment
+        return False
 
 
-def progress_of(batch: Batch) -> tuple[int, int]:
-    """How many of the batch's tasks are done (submitted or skipped), and how many there are."""
-    is_done = Q(state__in=[TaskState.SUBMITTED, TaskState.SKIPPED])
-    counts = batch.tasks.aggregate(done=Count("pk", filter=is_done), total=Count("pk"))
-    return counts["done"], counts["total"]
+def _whole(pk: int, batch: Batch) -> Task:
+    task = Task.objects.select_related("tile__slide__patient", "pre_label").get(pk=pk)
+    task.batch = batch  # known already
+    return task
+
+
+def progress_of(batch: Batch, kind: TaskKind = TaskKind.READING) -> tuple[int, int]:
+    """How many of the batch's tasks of a kind are done (submitted or skipped), and how many there are."""
+    (done,) = DONE_COUNT[kind].first(batch.pk) or (0,)
+    if kind == TaskKind.READING and batch.state == BatchState.OPEN:
+        # The readings of a batch that is handed out are as many as they were, and every submission asks.
+        key = f"readings-of-batch-{batch.pk}"
+        return done, cache.get_or_set(key, lambda: _count_of(batch, kind), TOTAL_SECONDS) or 0
+    return done, _count_of(batch, kind)
+
+
+def _count_of(batch: Batch, kind: TaskKind) -> int:
+    return batch.tasks.filter(kind=kind).count()
+
+
+def has_work_for(batch: Batch, reader: User, kind: TaskKind = TaskKind.READING) -> bool:
+    """Whether the open batch has a task of the kind that the reader has begun, or may be handed."""
+    mine = Q(state=TaskState.LEASED, reader=reader)
+    waiting = batch.tasks.filter(mine | claimable(batch=batch, reader=reader, kind=kind), kind=kind)
+    return batch.state == BatchState.OPEN and waiting.exists()

@@ -4,6 +4,7 @@ The attempt number is the fence: a worker that lost its row (it was thought dead
 no longer write to it.
 """
 
+import errno
 import fcntl
 import logging
 import threading
@@ -23,6 +24,8 @@ from django.utils import timezone
 from annotation.models import Job, JobKind, JobState, Project, User
 from annotation.models.job import ACTIVE
 from annotation.services.events import record
+from annotation.services.notices import tell_job_failed
+from annotation.services.patience import AWAY, Patience, StorageError, patience
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +56,9 @@ class JobLost(Exception):
 class RunningJob:
     """What a job's function gets: the row, a way to report, a way to hear that it should stop."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, patience: Patience | None = None) -> None:
         self.job = job
+        self._patience = patience or Patience()
         self._last_report = 0.0
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._keep_alive, name=f"heartbeat-{job.pk}", daemon=True)
@@ -129,12 +133,18 @@ class RunningJob:
         try:
             while not self._stop.wait(HEARTBEAT_SECONDS):
                 try:
-                    self._rows().update(heartbeat_at=timezone.now())
+                    self._beat_once()
                 except Exception:
                     # The next beat tries again; LOST_AFTER leaves room for several.
                     logger.exception("heartbeat of job %s", self.job.pk)
         finally:
             connection.close()
+
+    def _beat_once(self) -> None:
+        waits_for = self._patience.text
+        self._rows().update(heartbeat_at=timezone.now(), **({"message": waits_for} if waits_for else {}))
+        if waits_for and self.should_stop:
+            self._patience.over.set()
 
 
 @transaction.atomic
@@ -177,9 +187,9 @@ def run_job(*, job_pk: int, function: Callable[[RunningJob], dict[str, Any] | No
     job = claim_job(job_pk=job_pk)
     if job is None:
         return
-    with RunningJob(job) as running:
+    with patience() as waiting, RunningJob(job, waiting) as running:
         try:
-            result = function(running)
+            result = _run(function, running)
         except JobCancelled:
             _end(job, JobState.CANCELLED, message="cancelled")
         except JobLost:
@@ -193,10 +203,29 @@ def run_job(*, job_pk: int, function: Callable[[RunningJob], dict[str, Any] | No
             _end(job, JobState.SUCCEEDED, progress=1.0, result=result or {}, message=(result or {}).get("message", ""))
 
 
+def _run(function: Callable[[RunningJob], dict[str, Any] | None], running: RunningJob) -> dict[str, Any] | None:
+    """What the function returns; what stands in its way on this machine, as a JobError."""
+    try:
+        return function(running)
+    except StorageError as error:
+        running.check()  # cancelled, or lost, while it waited
+        hint = " Nothing is lost: run it again." if error.code == AWAY else ""
+        raise JobError(f"{error}.{hint}", code=error.code) from error
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        raise JobError(f"The disk of the worker's machine is full{where}.", code="disk-full") from error
+
+
+@transaction.atomic
 def _end(job: Job, state: JobState, **fields: Any) -> None:
-    Job.objects.filter(pk=job.pk, state=JobState.RUNNING, attempt=job.attempt).update(
+    ended = Job.objects.filter(pk=job.pk, state=JobState.RUNNING, attempt=job.attempt).update(
         state=state, ended_at=timezone.now(), seconds_left=None, **fields
     )
+    if ended and state == JobState.FAILED:
+        job.refresh_from_db()
+        tell_job_failed(job)
 
 
 @transaction.atomic
@@ -241,6 +270,9 @@ def sweep_jobs() -> None:
     lost.update(
         state=JobState.QUEUED, losses=F("losses") + 1, sent_at=None, message="The worker stopped; starting again."
     )
+    # Told again by the next sweeps, nobody is told twice; and no stop of this process leaves it untold.
+    for job in Job.objects.filter(state=JobState.FAILED, error_code="worker-lost", ended_at__gt=now - RESEND_AFTER):
+        tell_job_failed(job)
     unsent = Q(sent_at__isnull=True) | Q(sent_at__lt=now - RESEND_AFTER)
     for job in Job.objects.filter(unsent, state=JobState.QUEUED):
         send_job(job=job)

@@ -1,21 +1,20 @@
 """Importing slides: staged, checked, tiled, and only then entered, all at once."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 from uuid import uuid4
 
-from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import UploadedFile
 from django.db import IntegrityError, transaction
 
 from annotation.models import Job, JobKind, Patient, Project, Slide, Tile, Tiling, User
 from annotation.services.events import record
 from annotation.services.jobs import JobError, RunningJob, create_job
-from annotation.services.storage import keep_upload, local_path, sha256_of, store
+from annotation.services.slide_files import OutsideRoots, allowed, is_there, placed, placed_now
+from annotation.services.storage import digest_of, discard, held, keep_upload, store
 from annotation.slides.image import READABLE_SUFFIXES, ImageReader, open_reader
 from annotation.slides.reader import SlideError, SlideInfo, SlideReader, check_readable, group_files, tile_extent
 from annotation.slides.tiling import find_tiles
@@ -57,16 +56,31 @@ def stage_uploads(
     """
     names = [display_name(upload.name or "") for upload in uploads]
     for name, upload in zip(names, uploads, strict=True):
-        _check_name(name, upload.size or 0)
+        check_name(name, upload.size or 0)
     folder = f"staging/{uuid4()}"
-    staged: dict[Path, tuple[str, str]] = {}
-    for index, (name, upload) in enumerate(zip(names, uploads, strict=True)):
-        key = f"{folder}/{index}{PurePath(name).suffix.lower()}"
-        keep_upload(upload, key)
-        staged[local_path(key)] = (key, name)
+    keys = [f"{folder}/{index}{PurePath(name).suffix.lower()}" for index, name in enumerate(names)]
+    try:
+        for key, upload in zip(keys, uploads, strict=True):
+            keep_upload(upload, key)
+        staged = {key: (name, facts) for key, name in zip(keys, names, strict=True)}
+        return queue_staged(project=project, staged=staged, user=user)
+    except BaseException:
+        discard(keys)
+        raise
+
+
+def queue_staged(*, project: Project, staged: dict[str, tuple[str, SlideFacts]], user: User | None) -> list[Job]:
+    """Queue one import job per slide among staged files: {name in storage: (name for people, facts)}."""
+    return _queue(project, _series_of(list(staged)), staged, user)
+
+
+@transaction.atomic
+def _queue(
+    project: Project, groups: Sequence[Sequence[str]], staged: dict[str, tuple[str, SlideFacts]], user: User | None
+) -> list[Job]:
     jobs = []
-    for group in group_files(list(staged)):
-        name = staged[group[0]][1]
+    for group in groups:
+        name, facts = staged[group[0]]
         own = SlideFacts(**(asdict(facts) | {"patient": facts.patient or patient_code_from(name)}))
         jobs.append(
             create_job(
@@ -74,14 +88,24 @@ def stage_uploads(
                 kind=JobKind.IMPORT_SLIDE,
                 subject=name,
                 created_by=user,
-                files=[staged[path][0] for path in group],
+                files=list(group),
                 facts=asdict(own),
             )
         )
     return jobs
 
 
-def _check_name(name: str, size: int) -> None:
+def _series_of(keys: Sequence[str]) -> list[list[str]]:
+    """Stored files, those of one slide together. Only DICOM files are looked into, so only they must lie here."""
+    dicom = [key for key in keys if key.endswith(".dcm")]
+    with held(dicom) as paths:
+        here = dict(zip(dicom, paths, strict=True))
+        key_of = {here.get(key, Path(key)): key for key in keys}
+        return [[key_of[path] for path in group] for group in group_files(list(key_of))]
+
+
+def check_name(name: str, size: int) -> None:
+    """Raises SlideError for what cannot be a slide by its name or its size in bytes."""
     if PurePath(name).suffix.lower() not in READABLE_SUFFIXES:
         readable = ", ".join(sorted(READABLE_SUFFIXES))
         raise SlideError(f"{name}: not a slide or image format that Marrowloop reads ({readable}).", code="unreadable")
@@ -107,28 +131,33 @@ def import_staged(running: RunningJob) -> dict[str, object]:
     staged = [str(key) for key in job.arguments.get("files", [])]
     facts = SlideFacts(**job.arguments["facts"])
     try:
-        paths = [local_path(key) for key in staged] or [Path(path) for path in job.arguments["paths"]]
-        slide = import_slide(
-            project=job.project,
-            paths=paths,
-            name=job.subject,
-            facts=facts,
-            user=job.created_by,
-            on_progress=lambda part, text: running.report(part, text),
-        )
+        with ExitStack() as stack:
+            paths = [Path(path) for path in job.arguments.get("paths", [])]
+            if staged:
+                running.report(0.0, "fetching the file", at_once=True)
+                paths = stack.enter_context(held(staged, called=job.subject))
+            slide = import_slide(
+                project=job.project,
+                paths=paths,
+                in_place=bool(job.arguments.get("in_place")),
+                name=job.subject,
+                facts=facts,
+                user=job.created_by,
+                on_progress=lambda part, text: running.report(part, text),
+            )
     except FileNotFoundError as error:
         done = _of_earlier_attempt(job)
         if done is None:
             raise JobError(f"{job.subject}: the file is gone; upload it again.", code="missing") from error
         slide = done
     except SlideError as error:
-        done = _of_earlier_attempt(job) if error.code == "duplicate" else None
+        done = _of_earlier_attempt(job) or _moved(job) if error.code == "duplicate" else None
         if done is None:
             if not error.code.startswith("mpp-"):  # with the pixel size stated, the same file may go in
-                _discard(staged)
+                discard(staged)
             raise JobError(str(error), code=error.code) from error
         slide = done
-    _discard(staged)
+    discard(staged)
     return {"slide": slide.pk, "message": tile_count(slide)}
 
 
@@ -138,16 +167,25 @@ def tile_count(slide: Slide) -> str:
     return f"{count} tile{'' if count == 1 else 's'}"
 
 
-def _discard(staged: Sequence[str]) -> None:
-    for key in staged:
-        default_storage.delete(key)
-
-
 def _of_earlier_attempt(job: Job) -> Slide | None:
     """The slide, if an earlier attempt entered it and was killed before it could say so."""
     if job.attempt < 2:
         return None
     return Slide.objects.filter(project=job.project, name=job.subject, imported_at__gte=job.created_at).first()
+
+
+def _moved(job: Job) -> Slide | None:
+    """The slide of a registered folder whose file was moved or renamed to what is imported here: now read there."""
+    if not job.arguments.get("in_place"):
+        return None
+    paths = [Path(path) for path in job.arguments["paths"]]
+    slide = Slide.objects.filter(project=job.project, sha256=digest_of(paths)).first()
+    if slide is None or not all(map(placed, slide.files)) or is_there(slide):
+        return None
+    with transaction.atomic():
+        Slide.objects.filter(pk=slide.pk).update(files=_places(paths, job.subject))
+        record(project=job.project, user=job.created_by, verb="found again", subject=slide, path=str(paths[0]))
+    return slide
 
 
 def import_slide(
@@ -157,44 +195,32 @@ def import_slide(
     name: str,
     facts: SlideFacts,
     user: User | None,
+    in_place: bool = False,
     on_progress: Report = lambda part, text: None,
 ) -> Slide:
     """Check a slide or a plain image, cut its tiles and enter both at once; the first path is the one to open.
 
-    Raises SlideError naming the file and the reason; then neither file nor row is left behind.
+    `in_place`: the files lie in a registered folder and stay there. Raises SlideError naming the file and the reason;
+    then neither file nor row is left behind.
     """
-    _check_name(name, paths[0].stat().st_size)
-    on_progress(0.02, "reading the file")
-    digest = _digest(paths)
-    _refuse_known(project, digest, name)
-    found = _examine(paths[0], name, facts, on_progress)
+    places = _places(paths, name) if in_place else []
+    checked = check_slide(project=project, paths=paths, name=name, facts=facts, on_progress=on_progress)
+    if in_place and _places(paths, name) != places:
+        raise SlideError(f"{name}: the file changed while it was read.", code="changed")
     on_progress(0.85, "storing the slide")
-    folder = f"slides/{project.pk}/{digest}"
-    files = [store(path, f"{folder}/{index}{path.suffix.lower()}") for index, path in enumerate(paths)]
-    with _said_in_words(project, digest, name), transaction.atomic():
-        patient, _ = Patient.objects.get_or_create(project=project, code=facts.patient or patient_code_from(name))
-        slide = Slide.objects.create(
-            project=project,
-            patient=patient,
-            name=name,
-            files=files,
-            sha256=digest,
-            bytes=sum(path.stat().st_size for path in paths),
-            vendor=found.info.vendor,
-            width=found.info.width,
-            height=found.info.height,
-            mpp=found.info.mpp,
-            objective_power=found.info.objective_power,
-            site=facts.site,
-            preparation=facts.preparation,
-            tiling=found.tiling,
-            imported_by=user,
-        )
-        for tile in found.tiles:
-            tile.slide = slide
-        Tile.objects.bulk_create(found.tiles, batch_size=ROW_CHUNK)
-        record(project=project, user=user, verb="imported slide", subject=name, tiles=len(found.tiles), sha256=digest)
+    files = places or store_slide(project=project, checked=checked)
+    with _said_in_words(project, checked.digest, name), transaction.atomic():
+        slide = enter_slide(project=project, checked=checked, files=files, user=user)
+        tiles = len(checked.found.tiles)
+        record(project=project, user=user, verb="imported slide", subject=name, tiles=tiles, sha256=checked.digest)
     return slide
+
+
+def _places(paths: Sequence[Path], name: str) -> list[str]:
+    try:
+        return [placed_now(allowed(path)).name for path in paths]
+    except OutsideRoots as error:
+        raise SlideError(f"{name}: {error}", code="missing") from error
 
 
 @dataclass(frozen=True)
@@ -204,6 +230,69 @@ class _Found:
     info: SlideInfo
     tiling: str
     tiles: list[Tile]
+
+
+@dataclass(frozen=True)
+class CheckedSlide:
+    """A slide that can be entered: its files, where they lie now, and what they hold."""
+
+    name: str
+    paths: tuple[Path, ...]
+    digest: str
+    facts: SlideFacts
+    found: _Found
+
+
+def check_slide(
+    *,
+    project: Project,
+    paths: Sequence[Path],
+    name: str,
+    facts: SlideFacts,
+    on_progress: Report = lambda part, text: None,
+) -> CheckedSlide:
+    """Read a slide or a plain image and cut its tiles; nothing is stored. Raises SlideError."""
+    check_name(name, paths[0].stat().st_size)
+    on_progress(0.02, "reading the file")
+    digest = digest_of(paths)
+    _refuse_known(project, digest, name)
+    return CheckedSlide(name, tuple(paths), digest, facts, _examine(paths[0], name, facts, on_progress))
+
+
+def store_slide(*, project: Project, checked: CheckedSlide) -> list[str]:
+    """Put a slide's files into storage; returns their names there, which follow from what the files hold."""
+    folder = f"slides/{project.pk}/{checked.digest}"
+    return [
+        store(path, f"{folder}/{index}{path.suffix.lower()}", called=checked.name)
+        for index, path in enumerate(checked.paths)
+    ]
+
+
+def enter_slide(*, project: Project, checked: CheckedSlide, files: list[str], user: User | None) -> Slide:
+    """Write the rows of a stored slide and its tiles, in the caller's transaction."""
+    facts, found = checked.facts, checked.found
+    patient, _ = Patient.objects.get_or_create(project=project, code=facts.patient or patient_code_from(checked.name))
+    slide = Slide.objects.create(
+        project=project,
+        patient=patient,
+        name=checked.name,
+        files=files,
+        sha256=checked.digest,
+        bytes=sum(path.stat().st_size for path in checked.paths),
+        vendor=found.info.vendor,
+        width=found.info.width,
+        height=found.info.height,
+        mpp=found.info.mpp,
+        objective_power=found.info.objective_power,
+        site=facts.site,
+        preparation=facts.preparation,
+        tiling=found.tiling,
+        imported_by=user,
+    )
+    for tile in found.tiles:
+        tile.slide = slide
+    Tile.objects.bulk_create(found.tiles, batch_size=ROW_CHUNK)
+    return slide
 
 
 def _examine(path: Path, name: str, facts: SlideFacts, on_progress: Report) -> _Found:
@@ -248,8 +337,3 @@ def _said_in_words(project: Project, digest: str, name: str) -> Iterator[None]:
     except IntegrityError:
         _refuse_known(project, digest, name)
         raise
-
-
-def _digest(paths: Sequence[Path]) -> str:
-    hashes = [sha256_of(path) for path in paths]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()

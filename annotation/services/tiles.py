@@ -1,18 +1,23 @@
 """Pixels of tiles, read from their slides."""
 
 import io
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from annotation.formats.records import LabelledBox
 from annotation.models import Box, Slide, Tile
-from annotation.services.storage import cache_dir, local_path, write_whole
+from annotation.services.slide_files import slide_paths
+from annotation.services.storage import cache_dir, write_whole
 from annotation.slides.image import ImageReader
-from annotation.slides.reader import SlideError, SlideReader
+from annotation.slides.reader import SlideReader
+
+logger = logging.getLogger(__name__)
 
 # 4:4:4: a granule's colour is the diagnosis, and chroma subsampling blurs it.
 JPEG_QUALITY = 92
@@ -22,31 +27,47 @@ OUTSIDE_TILE = "#3a3a3a"  # the editor's ground
 NEIGHBOURHOOD_SIDE = 1152  # px, for three extents
 
 
-def open_slide(slide: Slide) -> SlideReader | ImageReader:
-    """A reader of the slide's file. Raises SlideError when the file is gone or can no longer be read.
+@contextmanager
+def open_slide(slide: Slide) -> Iterator[SlideReader | ImageReader]:
+    """A reader of the slide's file, which stays where it is until the reader is closed.
 
-    Which one was settled at import by what the file is; it is not asked again.
+    Raises SlideError when the file is gone, has changed or can no longer be read, StorageError when storage cannot be
+    reached. Which reader was settled at import by what the file is; it is not asked again.
     """
-    try:
-        paths = [local_path(name) for name in slide.files]
-    except FileNotFoundError as error:
-        raise SlideError(f"{slide.name}: the slide's file is missing from storage.", code="missing") from error
     reader = ImageReader if slide.is_image else SlideReader
-    return reader(paths[0], name=slide.name, mpp=slide.mpp)
+    with slide_paths(slide) as paths, closing(reader(paths[0], name=slide.name, mpp=slide.mpp)) as opened:
+        yield opened
+
+
+class TileReader:
+    """Reads tiles one after the other, as a context manager: a slide stays open for as long as its tiles follow."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._reader: SlideReader | ImageReader | None = None
+        self._slide: int | None = None
+
+    def __enter__(self) -> "TileReader":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def read(self, tile: Tile) -> np.ndarray:
+        """The tile's pixels, uint8 (height, width, 3) RGB. Raises SlideError."""
+        if self._reader is None or self._slide != tile.slide_id:
+            self._stack.close()
+            self._reader = None
+            self._reader, self._slide = self._stack.enter_context(open_slide(tile.slide)), tile.slide_id
+        across, down = tile.extents
+        return self._reader.read_area(tile.x, tile.y, across, down, columns=tile.width, rows=tile.height)
 
 
 def read_tiles(tiles: Iterable[Tile]) -> Iterator[tuple[Tile, np.ndarray]]:
     """Each tile with its pixels, uint8 (height, width, 3) RGB; a slide stays open for as long as its tiles follow."""
-    with ExitStack() as stack:
-        reader: SlideReader | ImageReader | None = None
-        opened = None
+    with TileReader() as reader:
         for tile in tiles:
-            if reader is None or opened != tile.slide_id:
-                stack.close()
-                reader, opened = open_slide(tile.slide), tile.slide_id
-                stack.callback(reader.close)
-            across, down = tile.extents
-            yield tile, reader.read_area(tile.x, tile.y, across, down, columns=tile.width, rows=tile.height)
+            yield tile, reader.read(tile)
 
 
 def read_tile(tile: Tile) -> np.ndarray:
@@ -54,10 +75,10 @@ def read_tile(tile: Tile) -> np.ndarray:
     return next(pixels for _, pixels in read_tiles([tile]))
 
 
-def tile_jpeg(tile: Tile) -> bytes:
-    """The tile as the browser gets it, kept in the cache folder."""
+def tile_jpeg(tile: Tile, read: Callable[[Tile], np.ndarray] = read_tile) -> bytes:
+    """The tile as the browser gets it, kept in the cache folder; `read` gives its pixels where it is not there yet."""
     path = cache_dir() / "tiles" / str(tile.slide_id) / f"{tile.pk}.jpg"
-    return _cached(path, lambda: encode_jpeg(read_tile(tile)))
+    return _cached(path, lambda: encode_jpeg(read(tile)))
 
 
 def slide_jpeg(slide: Slide, side: int) -> bytes:
@@ -76,10 +97,21 @@ def encode_jpeg(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def encode_png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def _cached(path: Path, draw: Callable[[], bytes]) -> bytes:
-    if not path.exists():
-        write_whole(path, draw())
-    return path.read_bytes()
+    if path.exists():
+        return path.read_bytes()
+    data = draw()
+    try:
+        write_whole(path, data)
+    except OSError as error:  # the disk is full: the picture is there all the same
+        logger.warning("not kept in the cache folder: %s", error)
+    return data
 
 
 def crop_jpeg(box: Box) -> bytes:
@@ -96,7 +128,7 @@ def place_jpeg(tile: Tile, place: Box) -> bytes:
     return _cached(path, lambda: encode_jpeg(crop_around(read_tile(tile), place)))
 
 
-def crop_around(pixels: np.ndarray, box: Box) -> np.ndarray:
+def crop_around(pixels: np.ndarray, box: Box | LabelledBox) -> np.ndarray:
     """The square around the box's centre of 1.25 x its larger side, uint8 (96, 96, 3); grey outside the tile.
 
     `pixels` are the tile's, uint8 (height, width, 3); the square is resampled (bicubic) from whole px.

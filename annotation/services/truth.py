@@ -108,10 +108,9 @@ def enter_truth(
         return 0
     project = tiles[0].slide.project
     check_classes(truth, project, source)
-    numbers = dict(project.taxonomy.classes.values_list("name", "number"))
     entered = 0
     for done, tile in enumerate(tiles, start=1):
-        boxes = _boxes_on(truth, tile, numbers)
+        boxes = boxes_on(truth, tile)
         uuid = uuid5(NAMESPACE_OID, f"truth {project.pk} {tile.slide.sha256} {tile.x} {tile.y} {source}")
         import_annotation(tile=tile, source=source, uuid=uuid, boxes=boxes, user=user)
         entered += len(boxes)
@@ -119,7 +118,9 @@ def enter_truth(
     return entered
 
 
-def _boxes_on(truth: Truth, tile: Tile, numbers: dict[str, int]) -> list[BoxInput]:
+def boxes_on(truth: Truth, tile: Tile) -> list[BoxInput]:
+    """The truth's boxes on one tile, in tile px. Raises KeyError for a class that the tile's taxonomy lacks."""
+    numbers = tile.slide.project.taxonomy.class_numbers
     indices, boxes = boxes_of_tile(truth.boxes, tile.x, tile.y, tile.extents, (tile.width, tile.height))
     return [
         BoxInput(numbers[truth.class_names[index]], x, y, width, height)

@@ -1,40 +1,38 @@
 """The editor: its page, and the JSON that it speaks with the server (docs/editor.md)."""
 
-import json
-from typing import Any, TypeGuard
+from typing import Any
 from uuid import UUID
 
 from django.http import HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET, require_POST
 
-from annotation.access import get_for
-from annotation.models import Batch, Role, Task, TaskState
-from annotation.selectors import holder_of, last_done, task_as_json, whole_tasks
+from annotation.access import get_task_for
+from annotation.models import Batch, Task, TaskKind, TaskState
+from annotation.selectors import conflict_as_json, holder_of, last_done, task_as_json, whole_tasks
 from annotation.services.annotations import (
+    MAX_REVISION,
     BatchClosed,
     InvalidBoxes,
+    SecondReading,
     StaleRevision,
-    boxes_as_json,
+    is_count,
+    keep_draft,
     parse_boxes,
     parse_effort,
-    save_draft,
     skip,
     submit,
 )
-from annotation.services.batches import claim_next, lease_length, progress_of
+from annotation.services.batches import ROLE_FOR, claim_next, progress_of
 from annotation.services.preferences import InvalidPreference, change_editor_preferences, editor_preferences
 from annotation.services.tiles import is_whole_slide
 from annotation.views.batches import batch_for
 from annotation.views.request import NotJSON, SignedIn, from_own_page, json_body
 
-MAX_DRAFT_BOXES = 5000
 MAX_HELD = 1000  # a browser holds two or three; what a reader has gone back over may be many
-MAX_SEQUENCE = MAX_KEY = 2**63 - 1
-MAX_REVISION = 2**31 - 1
+MAX_KEY = 2**63 - 1
 
 
 def _task_json(request: SignedIn, task: Task | None) -> dict[str, Any] | None:
@@ -50,16 +48,23 @@ def _task_json(request: SignedIn, task: Task | None) -> dict[str, Any] | None:
     return task_as_json(task, request.user, urls, pictures)
 
 
-def _batch_json(batch: Batch) -> dict[str, Any]:
-    done, total = progress_of(batch)
+def _batch_json(batch: Batch, kind: TaskKind) -> dict[str, Any]:
+    done, total = progress_of(batch, kind)
     return {"id": batch.pk, "name": batch.name, "url": reverse("batch", args=[batch.pk]), "total": total, "done": done}
+
+
+def _batch_and_kind(request: SignedIn, pk: int) -> tuple[Batch, TaskKind]:
+    """The batch, and what the reader does in it: `?review=1` is for reviewers."""
+    kind = TaskKind.REVIEW if request.GET.get("review") == "1" else TaskKind.READING
+    return batch_for(request, pk, ROLE_FOR[kind]), kind
 
 
 @require_GET
 @ensure_csrf_cookie
 def batch_annotate(request: SignedIn, pk: int) -> HttpResponse:
-    batch = batch_for(request, pk, Role.ANNOTATOR)
-    task = claim_next(batch=batch, reader=request.user)
+    batch, kind = _batch_and_kind(request, pk)
+    review = "?review=1" if kind == TaskKind.REVIEW else ""
+    task = claim_next(batch=batch, reader=request.user, kind=kind)
     classes = [
         {
             "id": one.number,
@@ -73,11 +78,11 @@ def batch_annotate(request: SignedIn, pk: int) -> HttpResponse:
         for one in batch.project.taxonomy.classes.all()
     ]
     data = {
-        "batch": _batch_json(batch),
+        "batch": _batch_json(batch, kind),
         "classes": classes,
         "urls": {
-            "next": reverse("batch_next", args=[pk]),
-            "previous": reverse("batch_previous", args=[pk]),
+            "next": reverse("batch_next", args=[pk]) + review,
+            "previous": reverse("batch_previous", args=[pk]) + review,
             "task": reverse("task", args=[0]),  # the editor puts a task's number in
             "preferences": reverse("preferences"),
         },
@@ -85,58 +90,46 @@ def batch_annotate(request: SignedIn, pk: int) -> HttpResponse:
         "reader": request.user.get_username(),
         "task": _task_json(request, task),
     }
-    return render(request, "annotation/editor.html", {"data": data, "batch": batch, "project": batch.project})
+    context = {"data": data, "batch": batch, "project": batch.project, "is_review": kind == TaskKind.REVIEW}
+    return render(request, "annotation/editor.html", context)
 
 
 @require_POST
 @from_own_page
 def batch_next(request: SignedIn, pk: int) -> JsonResponse:
     """Lease one more task: `{"except": [tasks that the browser holds]}` -> `{"task", "batch"}`."""
-    batch = batch_for(request, pk, Role.ANNOTATOR)
+    batch, kind = _batch_and_kind(request, pk)
     try:
         body = json_body(request)
     except NotJSON as error:
         return JsonResponse({"error": str(error)}, status=400)
-    return _next(request, batch, body)
+    return _next(request, batch, kind, body)
 
 
 @require_POST
 @from_own_page
 def batch_previous(request: SignedIn, pk: int) -> JsonResponse:
     """Go back: `{"except": [tasks seen]}` -> `{"task"}`, the last other one that the reader did. Nothing is leased."""
-    batch = batch_for(request, pk, Role.ANNOTATOR)
+    batch, kind = _batch_and_kind(request, pk)
     try:
         body = json_body(request)
     except NotJSON as error:
         return JsonResponse({"error": str(error)}, status=400)
-    return JsonResponse({"task": _task_json(request, last_done(batch, request.user, _held(body)))})
+    return JsonResponse({"task": _task_json(request, last_done(batch, request.user, _held(body), kind=kind))})
 
 
 def _held(body: dict[str, Any]) -> list[int]:
     raw = body.get("except", [])
-    return [pk for pk in raw if _is_count(pk, MAX_KEY)][:MAX_HELD] if isinstance(raw, list) else []
+    return [pk for pk in raw if is_count(pk, MAX_KEY)][:MAX_HELD] if isinstance(raw, list) else []
 
 
-def _is_count(value: object, highest: int) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= highest
-
-
-def _is_plain(boxes: list[Any]) -> bool:
-    """Whether JSON can say it: Python reads NaN and Infinity too, and no database stores them."""
-    try:
-        json.dumps(boxes, allow_nan=False)
-    except ValueError:
-        return False
-    return True
-
-
-def _next(request: SignedIn, batch: Batch, body: dict[str, Any]) -> JsonResponse:
-    task = claim_next(batch=batch, reader=request.user, held=_held(body))
-    return JsonResponse({"task": _task_json(request, task), "batch": _batch_json(batch)})
+def _next(request: SignedIn, batch: Batch, kind: TaskKind, body: dict[str, Any]) -> JsonResponse:
+    task = claim_next(batch=batch, reader=request.user, kind=kind, held=_held(body))
+    return JsonResponse({"task": _task_json(request, task), "batch": _batch_json(batch, kind)})
 
 
 def _task_for(request: SignedIn, pk: int) -> Task:
-    return get_for(request.user, whole_tasks(), pk, Role.ANNOTATOR)
+    return get_task_for(request.user, whole_tasks(), pk)
 
 
 @require_GET
@@ -155,29 +148,11 @@ def task_draft(request: SignedIn, pk: int) -> JsonResponse:
     """
     task = _task_for(request, pk)
     try:
-        body = json_body(request)
-        sequence, revision, boxes = (body.get(name) for name in ("sequence", "revision", "boxes"))
-        if not (_is_count(sequence, MAX_SEQUENCE) and _is_count(revision, MAX_REVISION)):
-            raise NotJSON("A draft needs a sequence and a revision, both whole numbers from 0.")
-        if not isinstance(boxes, list) or len(boxes) > MAX_DRAFT_BOXES:
-            raise NotJSON(f"A draft needs a list of at most {MAX_DRAFT_BOXES} boxes.")
-        if not all(isinstance(box, dict) for box in boxes):
-            raise NotJSON("A draft's boxes must be objects.")
-        if not _is_plain(boxes):
-            raise NotJSON("A draft's numbers must be finite.")
-    except NotJSON as error:
+        saved = keep_draft(task=task, user=request.user, body=json_body(request))
+    except ValueError as error:
         return JsonResponse({"error": str(error)}, status=400)
-    if revision < task.revision:
+    except StaleRevision:
         return _conflict(task)
-    saved = save_draft(
-        task=task,
-        user=request.user,
-        sequence=sequence,
-        revision=revision,
-        boxes=boxes,
-        effort=parse_effort(body.get("effort")),
-        lease_until=timezone.now() + lease_length(project=task.batch.project),
-    )
     return JsonResponse({"saved": saved, "held_by": holder_of(task, besides=request.user)})
 
 
@@ -192,7 +167,7 @@ def task_submit(request: SignedIn, pk: int) -> JsonResponse:
     try:
         body = json_body(request)
         uuid, revision = UUID(str(body.get("uuid"))), body.get("revision")
-        if not _is_count(revision, MAX_REVISION):
+        if not is_count(revision, MAX_REVISION):
             raise NotJSON("A submission needs the revision that it is based on.")
         annotation, _ = submit(
             task=task,
@@ -207,32 +182,26 @@ def task_submit(request: SignedIn, pk: int) -> JsonResponse:
         return JsonResponse({"error": str(error), "boxes": problems}, status=400)
     except StaleRevision:
         return _conflict(task)
-    except BatchClosed as error:
+    except (BatchClosed, SecondReading) as error:
         return JsonResponse({"error": str(error), "closed": True}, status=409)
     except ValueError as error:
         return JsonResponse({"error": str(error)}, status=400)
+    kind = TaskKind(task.kind)
     answer = {
         "annotation": annotation.pk,
         "revision": annotation.revision,
-        "batch": _batch_json(task.batch),
+        "batch": _batch_json(task.batch, kind),
         "next": None,
     }
     if body.get("want_next"):
-        answer["next"] = _task_json(request, claim_next(batch=task.batch, reader=request.user, held=_held(body)))
+        following = claim_next(batch=task.batch, reader=request.user, kind=kind, held=_held(body))
+        answer["next"] = _task_json(request, following)
     return JsonResponse(answer)
 
 
 def _conflict(task: Task) -> JsonResponse:
-    newest = task.annotations.select_related("author").order_by("-revision").first()
-    if newest is None:
-        return JsonResponse({"error": "The revision is not one of this task's."}, status=400)
-    theirs = {
-        "revision": newest.revision,
-        "author": newest.author.name,
-        "boxes": boxes_as_json(newest.boxes.select_related("cell_class")),
-    }
-    text = f"{newest.author.name} has submitted this tile since you opened it."
-    return JsonResponse({"error": text, "theirs": theirs}, status=409)
+    answer = conflict_as_json(task)
+    return JsonResponse(answer, status=409 if "theirs" in answer else 400)
 
 
 @require_POST
@@ -247,13 +216,18 @@ def task_skip(request: SignedIn, pk: int) -> JsonResponse:
     reason = str(body.get("reason") or "").strip()
     if not reason:
         return JsonResponse({"error": "Say why the tile is skipped."}, status=400)
-    if not skip(task=task, user=request.user, reason=reason):
+    try:
+        skipped = skip(task=task, user=request.user, reason=reason)
+    except SecondReading as error:
+        return JsonResponse({"error": str(error), "closed": True}, status=409)
+    if not skipped:
         task.refresh_from_db()
         if task.state == TaskState.SUBMITTED:
             return _conflict(task)
+    kind = TaskKind(task.kind)
     if body.get("want_next"):
-        return _next(request, task.batch, body)
-    return JsonResponse({"batch": _batch_json(task.batch)})
+        return _next(request, task.batch, kind, body)
+    return JsonResponse({"batch": _batch_json(task.batch, kind)})
 
 
 @require_POST

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import IO, Any
 from urllib.parse import unquote
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.core.files import File
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django_htmx.middleware import HtmxDetails
 
 from annotation.access import require_role
@@ -26,14 +27,28 @@ def page_of(request: SignedIn, project: Project, tab: str) -> dict[str, Any]:
     return {"project": project, "tab": tab, "role": role.label, "can_lead": role.covers(Role.LEAD)}
 
 
+def sent_file(file: "IO[bytes] | File[bytes]", name: str, content_type: str) -> FileResponse:
+    """A download, read as it is sent: however large the file is, little of it is in memory."""
+    response = FileResponse(file, as_attachment=True, filename=name, content_type=content_type)
+    response.block_size = 1 << 16
+    if isinstance(file, File):  # one that comes from another machine cannot be asked by seeking
+        response["Content-Length"] = str(file.size)
+    return response
+
+
 class NotJSON(ValueError):
     """The request's body is not the JSON object that it should be."""
 
 
 def json_body(request: HttpRequest) -> dict[str, Any]:
     """The body as a JSON object; raises NotJSON."""
+    return json_object(request.body)
+
+
+def json_object(raw: bytes) -> dict[str, Any]:
+    """A JSON object of what was sent; of nothing, an empty one. Raises NotJSON."""
     try:
-        body = json.loads(request.body or b"{}")
+        body = json.loads(raw or b"{}")
         text = json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise NotJSON(f"The request is not JSON: {error}") from error

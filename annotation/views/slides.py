@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Callable
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -13,14 +15,15 @@ from django.utils.cache import get_conditional_response, patch_cache_control
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET, require_POST
 
-from annotation.access import get_for, get_project_for
+from annotation.access import get_for, get_project_for, require_role
 from annotation.forms import SlidesForm
 from annotation.models import Box, JobKind, JobState, Patient, Project, Role, Slide, Tile
-from annotation.selectors import TILE_STATES, slides_of, tile_states
+from annotation.selectors import TILE_STATES, annotations_shown_to, slides_of, tile_states
 from annotation.services.jobs import active_jobs
 from annotation.services.projects import NotAllowed, set_locked
-from annotation.services.slides import SlideFacts, stage_uploads
+from annotation.services.slides import stage_uploads
 from annotation.services.tiles import crop_jpeg, is_whole_slide, neighbourhood_jpeg, place_jpeg, slide_jpeg, tile_jpeg
+from annotation.services.uploads import unfinished_uploads
 from annotation.slides.reader import SlideError
 from annotation.views.request import SignedIn, page_of
 
@@ -43,6 +46,9 @@ def _slides_page(request: SignedIn, project: Project, form: SlidesForm, status: 
             "failed_jobs": imports.filter(state=JobState.FAILED).order_by("-pk")[:FAILED_SHOWN],
             "slides": Paginator(slides_of(project), SLIDES_PER_PAGE).get_page(request.GET.get("page")),
             "can_lock": not project.batches.exists(),
+            "uploads": unfinished_uploads().filter(project=project).select_related("user"),
+            "upload_days": settings.UPLOAD_DAYS,
+            "chunk_bytes": settings.UPLOAD_CHUNK_BYTES,
         }
     )
     template = "annotation/slides.html"
@@ -63,16 +69,9 @@ def slides_import(request: SignedIn, pk: int) -> HttpResponse:
     form = SlidesForm(request.POST, request.FILES)
     if not form.is_valid():
         return _slides_page(request, project, form, status=422)
-    data = form.cleaned_data
-    facts = SlideFacts(
-        patient=data["patient"].strip(),
-        site=data["site"].strip(),
-        preparation=data["preparation"],
-        mpp=data["mpp"],
-        tiling=data["tiling"],
-    )
+    files = form.cleaned_data["files"]
     try:
-        jobs = stage_uploads(project=project, uploads=data["files"], facts=facts, user=request.user)
+        jobs = stage_uploads(project=project, uploads=files, facts=form.facts, user=request.user)
     except SlideError as error:
         form.add_error("files", f"{error} Nothing was imported.")
         return _slides_page(request, project, form, status=422)
@@ -146,16 +145,20 @@ def tile_for(request: SignedIn, pk: int) -> Tile:
 @require_GET
 def tile(request: SignedIn, pk: int) -> HttpResponse:
     found = tile_for(request, pk)
-    annotations = found.annotations.select_related("author").prefetch_related("boxes").order_by("-pk")
-    boxes = list(found.truth.boxes.select_related("cell_class")) if found.truth else []
+    role = require_role(request.user, found.project, Role.ANNOTATOR)
+    shown = annotations_shown_to(request.user, role, found).select_related("author").annotate(box_count=Count("boxes"))
     history = [
-        {"annotation": one, "boxes": len(one.boxes.all()), "is_truth": one.pk == found.truth_id} for one in annotations
+        {"annotation": one, "boxes": one.box_count, "is_truth": one.pk == found.truth_id}
+        for one in shown.order_by("-pk")
     ]
+    truth = found.truth if any(row["is_truth"] for row in history) else None
+    boxes = list(truth.boxes.select_related("cell_class")) if truth else []
     states = {one.pk: state for one, state in tile_states(found.slide)}
     context = page_of(request, found.slide.project, "slides") | {
         "tile": found,
         "boxes": boxes,
         "history": history,
+        "hidden": found.annotations.count() - len(history),
         "state": states[found.pk],
         "state_label": TILE_STATES[states[found.pk]],
     }

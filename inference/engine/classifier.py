@@ -65,15 +65,22 @@ class TorchClassifier:
         """See `inference.engine.two_stage.Classifier`."""
         return self.facts.size
 
-    def classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `inference.engine.two_stage.Classifier.classify`."""
-        rows = [np.empty((0, len(self.classes)), np.float32)]
+    def look(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See `inference.engine.two_stage.Classifier.look`."""
+        named = [np.empty((0, len(self.classes)), np.float32)]
+        seen = [np.empty((0, self._model.get_classifier().in_features), np.float32)]
         for batch in _batches(crops):
             self._cores.share()
             with torch.inference_mode():
                 images = to_input(torch.from_numpy(batch).to(self._device), self.facts)
-                rows.append(self._model(images).softmax(dim=1).cpu().numpy())
-        return np.concatenate(rows)
+                features = self._model.forward_head(self._model.forward_features(images), pre_logits=True)
+                named.append(self._model.get_classifier()(features).softmax(dim=1).cpu().numpy())
+                seen.append(features.cpu().numpy())
+        return np.concatenate(named), np.concatenate(seen)
+
+    def classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The probabilities alone."""
+        return self.look(crops)[0]
 
 
 def to_input(crops: torch.Tensor, facts: ClassifierFacts) -> torch.Tensor:

@@ -29,12 +29,14 @@ class Detections:
     class_ids: int64 (n,), the class of that score.
     class_scores: float32 (n, classes), every class's score. Those of a one-stage detector are independent of each other
     and do not sum to 1; those of a two-stage detector sum to the finder's score.
+    embeddings: float32 (n, 64), what each cell looks like (`inference.engine.embeddings`), of detectors that tell it.
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     class_ids: NDArray[np.int64]
     class_scores: NDArray[np.float32]
+    embeddings: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -171,8 +171,12 @@ class _OnnxClassifier:
         self.classes, self.side, self.size = like.classes, like.side, like.size
         self._requests = Requests(path, exact=True)
 
+    def look(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See `inference.engine.two_stage.Classifier.look`; the file does not tell its features."""
+        return self.classify(crops), np.empty((len(crops), 0), np.float32)
+
     def classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `inference.engine.two_stage.Classifier.classify`."""
+        """The probabilities alone."""
         from inference.engine.openvino_runtime import output_of
 
         rows = [output_of(request, 0).copy() for request in self._requests.answers(crops, _as_input)]

@@ -104,9 +104,13 @@ def threads_beside(others: float, cores: int) -> int:
 
 
 def _times() -> tuple[float, float, float]:
-    """Now, the seconds all cores of this machine were busy, and the seconds of this process among them."""
+    """Now, the seconds all cores of this machine were busy, and the seconds of this process among them.
+
+    What has been set to give way (`nice`) counts as free, unless this process gives way too.
+    """
     busy = psutil.cpu_times()
-    return time.monotonic(), busy.user + busy.nice + busy.system, time.process_time()
+    gives_way = os.getpriority(os.PRIO_PROCESS, 0) > 0
+    return time.monotonic(), busy.user + busy.system + busy.nice * gives_way, time.process_time()
 
 
 def _passing_folder() -> str:

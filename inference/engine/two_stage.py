@@ -6,10 +6,11 @@ Tayebi et al. 2022 find and name at once; Goldgof et al. 2023 name single cells.
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from inference.engine.crops import crop_cells
 from inference.engine.detector import Detections, Detector, WeightsError
+from inference.engine.embeddings import embed
 
 FINDER_CLASSES = ("cell",)
 
@@ -29,15 +30,22 @@ class Classifier(Protocol):
     def size(self) -> int:
         """Of the crops, in px of the classifier's input."""
 
+    def look(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What is seen of crops, uint8 (n, size, size, 3), RGB.
+
+        The probability of each class: float32 (n, classes), rows sum to 1. The features that the classifier's head
+        has it from: float32 (n, features).
+        """
+
     def classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The probability of each class: float32 (n, classes), rows sum to 1. crops: uint8 (n, size, size, 3), RGB."""
+        """The probabilities alone."""
 
 
 class TwoStageDetector:
     """Answers as every detector does. A box's class scores are the finder's score, shared out over the classes.
 
     So the score of a class is the product of the finder's score and the classifier's probability, and the sum over
-    the classes is the finder's score.
+    the classes is the finder's score. The embeddings of the cells come from the classifier's features.
     """
 
     def __init__(self, finder: Detector, classifier: Classifier) -> None:
@@ -58,12 +66,18 @@ class TwoStageDetector:
         found = self.finder.detect(tiles, min_score=min_score, iou=iou, max_detections=max_detections)
         side, size = self.classifier.side, self.classifier.size
         crops = [crop_cells(tile, one.boxes, side=side, size=size) for tile, one in zip(tiles, found, strict=True)]
-        named = self.classifier.classify(np.concatenate([*crops, np.empty((0, size, size, 3), np.uint8)]))
+        named, features = self.classifier.look(np.concatenate([*crops, np.empty((0, size, size, 3), np.uint8)]))
         ends = np.cumsum([len(one) for one in found])[:-1]
-        return [_named(one, some) for one, some in zip(found, np.split(named, ends), strict=True)]
+        parts = zip(found, np.split(named, ends), np.split(embed(features), ends), strict=True)
+        return [_named(*part) for part in parts]
+
+    def describe(self, tile: NDArray[np.uint8], boxes: ArrayLike) -> NDArray[np.float32]:
+        """See `inference.engine.embeddings.Describing.describe`."""
+        crops = crop_cells(tile, boxes, side=self.classifier.side, size=self.classifier.size)
+        return embed(self.classifier.look(crops)[1])
 
 
-def _named(found: Detections, probabilities: NDArray[np.float32]) -> Detections:
+def _named(found: Detections, probabilities: NDArray[np.float32], embeddings: NDArray[np.float32]) -> Detections:
     class_scores = found.scores[:, None] * probabilities
     scores = class_scores.max(axis=1, initial=0.0)
     order = np.argsort(-scores, kind="stable")
@@ -72,4 +86,5 @@ def _named(found: Detections, probabilities: NDArray[np.float32]) -> Detections:
         scores=scores[order],
         class_ids=class_scores.argmax(axis=1)[order],
         class_scores=class_scores[order],
+        embeddings=embeddings[order],
     )

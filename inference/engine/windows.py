@@ -193,4 +193,10 @@ def _picked(found: Sequence[Detections], corners: Floats, kept: NDArray[np.int64
         scores=scores[kept],
         class_ids=np.concatenate([one.class_ids for one in found])[kept],
         class_scores=np.concatenate([one.class_scores for one in found])[kept],
+        embeddings=_embeddings(found, kept),
     )
+
+
+def _embeddings(found: Sequence[Detections], kept: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    told = [one.embeddings for one in found if one.embeddings is not None]
+    return np.concatenate(told)[kept] if len(told) == len(found) else None

@@ -1,16 +1,22 @@
-"""Random selection: the manual rounds, and what every other strategy is measured against."""
+"""By chance: the manual rounds, the audit slice, and what every other strategy is measured against."""
 
 import numpy as np
 
-from inference.selection.pool import Choice, Pool
+from inference.selection.pool import Choice
+from inference.selection.room import Room
 
 
-def select_random(pool: Pool, size: int, seed: int) -> list[Choice]:
-    """`size` different tiles (or all, if there are fewer), each equally likely; the same seed gives the same tiles.
+def pick_random(room: Room, size: int, generator: np.random.Generator, *, audit: bool = False) -> list[Choice]:
+    """`size` different free tiles (or all, if there are fewer), each equally likely.
 
-    Raises ValueError for a negative size.
+    Neither caps nor twins count: what is left out of them would be left out of what the sample tells. `audit`: the
+    tiles are of the audit slice, which shows what the other strategies do not expect.
     """
-    if size < 0:
-        raise ValueError(f"A batch cannot have {size} tiles.")
-    order = np.random.default_rng(seed).permutation(len(pool))[:size]
-    return [Choice(int(pool.tile_ids[index]), f"random; patient {pool.patients[index]}") for index in order]
+    rows = generator.permutation(np.flatnonzero(room.free))[:size]
+    for row in rows:
+        room.take(int(row), free_of_rules=True)
+    word = "random audit" if audit else "random"
+    return [
+        Choice(int(room.pool.tile_ids[row]), f"{word}; {room.pool.patient(row)}", int(row), "random", audit)
+        for row in rows
+    ]

@@ -3,35 +3,42 @@
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TypeVar
 
-from annotation.services.exports import ARCHIVE_TIME
-from annotation.services.storage import local_path
+from annotation.formats.archive import ARCHIVE_TIME
+from annotation.services.storage import held
 from inference.models import ModelVersion
 from inference.services.model_exports import stored_name
 
 
 def two_stage_archive(version: ModelVersion) -> IO[bytes]:
-    """Both weights files of a two-stage version. Raises FileNotFoundError if storage lacks one."""
-    return _zipped({"finder.pt": local_path(version.weights), "classifier.pt": local_path(version.classifier)})
+    """Both weights files of a two-stage version. Raises FileNotFoundError if storage lacks one, StorageError."""
+    return _zipped({"finder.pt": version.weights, "classifier.pt": version.classifier})
 
 
 def openvino_archive(version: ModelVersion) -> IO[bytes]:
-    """The stored OpenVINO export. Raises FileNotFoundError if there is none, or storage lacks a file of it."""
+    """The stored OpenVINO export. Raises FileNotFoundError if there is none or storage lacks a file, StorageError."""
     names = version.exports.get("openvino", {}).get("files", {})
     if not names:
         raise FileNotFoundError(f"{version} has no OpenVINO export.")
-    files = {name: local_path(stored_name(version.weights, name)) for name in names}
+    files = {name: stored_name(version.weights, name) for name in names}
     for name in version.exports["openvino"].get("classifier_files", {}):
-        files[f"classifier/{name}"] = local_path(stored_name(version.classifier, name))
+        files[f"classifier/{name}"] = stored_name(version.classifier, name)
     return _zipped(files)
 
 
-def _zipped(files: Mapping[str, Path]) -> IO[bytes]:
-    """A temporary file that holds the archive, at its beginning."""
+def _zipped(files: Mapping[str, str]) -> IO[bytes]:
+    """A temporary file that holds the archive of these stored files, at its beginning."""
     archive = tempfile.TemporaryFile()  # noqa: SIM115 (whoever sends it closes it)
-    zip_files(files, archive)
+    try:
+        with ExitStack() as stack:
+            here = {inside: stack.enter_context(held([name])) for inside, name in files.items()}
+            zip_files({inside: paths[0] for inside, paths in here.items()}, archive)
+    except BaseException:
+        archive.close()
+        raise
     archive.seek(0)
     return archive
 

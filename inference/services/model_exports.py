@@ -1,7 +1,7 @@
 """A version's OpenVINO export: made once, measured against torch on the project's own tiles, used if they agree."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from annotation.models import Tile
-from annotation.services.storage import local_path, sha256_of, store
+from annotation.services.patience import StorageError
+from annotation.services.storage import local_paths, sha256_of, store
 from annotation.services.tiles import read_tiles
 from inference.engine.detector import MODEL_FILES, WeightsError, export_folder
 from inference.engine.windows import is_large, windows_of
@@ -57,7 +58,8 @@ def make_export(
     """Export weights with OpenVINO into a folder, and measure the export against torch on some of the tiles.
 
     classifier: of a two-stage detector; its export goes into a folder beside the other.
-    Whatever goes wrong here is no reason to lose the weights: it becomes the text of an export that is not accepted.
+    Whatever else goes wrong here is no reason to lose the weights: it becomes the text of an export that is not
+    accepted. Raises StorageError.
     """
     classifier_folder = folder.with_name(f"{folder.name}-classifier") if classifier else None
     try:
@@ -77,6 +79,8 @@ def make_export(
             classifier=classifier,
             classifier_export=classifier_folder,
         )
+    except StorageError:
+        raise  # the tiles could not be read: that says nothing of the export
     except WeightsError as error:  # an architecture that cannot be exported
         return ModelExport(folder, False, str(error))
     except Exception as error:
@@ -101,25 +105,58 @@ def pixels_of(tiles: Sequence[Tile]) -> list[np.ndarray]:
     return pictures
 
 
+@dataclass(frozen=True)
+class VersionFiles:
+    """A version's files on this machine. has_export: whether one that may be used lies beside them."""
+
+    weights: Path
+    classifier: Path | None
+    has_export: bool
+
+
+def files_of(version: ModelVersion) -> VersionFiles:
+    """The version's files, until the job ends. Raises FileNotFoundError if the weights are gone, StorageError."""
+    names = [version.weights, *([version.classifier] if version.classifier else [])]
+    known = version.exports.get("openvino", {})
+    exports = stored_files(version.exports, version.weights, version.classifier) if known.get("accepted") else []
+    paths = None
+    if exports:
+        try:
+            paths = _on_this_machine(version, [*names, *exports])
+            _check_files(version.weights, paths, known["files"])
+            _check_files(version.classifier, paths, known.get("classifier_files", {}))
+        except OSError as error:  # a missing file is one of these
+            logger.warning("%s of %s computes with torch: %s", version, version.project, error)
+            paths, exports = None, []
+    paths = paths or _on_this_machine(version, names)
+    return VersionFiles(paths[version.weights], paths.get(version.classifier), bool(exports))
+
+
 def has_export(version: ModelVersion) -> bool:
     """Whether the version's export was accepted and lies on this machine now, as it was made."""
-    known = version.exports.get("openvino", {})
-    if not known.get("accepted"):
-        return False
-    try:
-        _check_files(version.weights, known["files"])
-        _check_files(version.classifier, known.get("classifier_files", {}))
-    except OSError as error:  # a missing file is one of these
-        logger.warning("%s of %s computes with torch: %s", version, version.project, error)
-        return False
-    return True
+    return files_of(version).has_export
 
 
-def _check_files(weights_name: str, files: dict[str, str]) -> None:
+def _on_this_machine(version: ModelVersion, names: Sequence[str]) -> dict[str, Path]:
+    def right(paths: Sequence[Path]) -> bool:
+        return sha256_of(paths[0]) == version.weights_sha256
+
+    paths = local_paths(names, right=right, called=f"the weights of {version}")
+    return dict(zip(names, paths, strict=True))
+
+
+def _check_files(weights_name: str, paths: Mapping[str, Path], files: dict[str, str]) -> None:
     """Raises OSError if a file of an export is not on this machine as it was stored."""
     for name, digest in files.items():
-        if sha256_of(local_path(stored_name(weights_name, name))) != digest:
+        if sha256_of(paths[stored_name(weights_name, name)]) != digest:
             raise OSError(f"{name} is not the file that was stored")
+
+
+def stored_files(exports: dict[str, Any], weights_name: str, classifier_name: str) -> list[str]:
+    """Where the files of a version's `exports` lie in storage."""
+    known = exports.get("openvino", {})
+    names = [stored_name(weights_name, name) for name in known.get("files", {})]
+    return names + [stored_name(classifier_name, name) for name in known.get("classifier_files", {})]
 
 
 def stored_name(weights_name: str, name: str) -> str:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 
@@ -13,7 +12,7 @@ from annotation.models import CellClass, Job, JobKind, Project, Tile, User
 from annotation.services.events import record
 from annotation.services.jobs import JobError, RunningJob, create_job
 from annotation.services.slides import display_name
-from annotation.services.storage import keep_upload, local_path, work_dir
+from annotation.services.storage import discard, keep_upload, local_path, work_dir
 from inference.engine.detector import WeightsError
 from inference.models import ModelVersion
 from inference.services.model_exports import make_export
@@ -22,16 +21,16 @@ from inference.services.registry import register_version
 MAX_BYTES = 1 << 30  # the largest YOLO, with what its trainer keeps beside it, has half of it
 
 
-@transaction.atomic
 def stage_model(*, project: Project, upload: "UploadedFile[Any]", image_size: int, user: User | None) -> Job:
     """Put an uploaded .pt into storage and queue its import."""
     name = display_name(upload.name or "")
     key = f"staging/{uuid4()}/weights.pt"
-    keep_upload(upload, key)
-    record(project=project, user=user, verb="asked to import model", subject=name)
-    return create_job(
-        project=project, kind=JobKind.IMPORT_MODEL, subject=name, created_by=user, file=key, image_size=image_size
-    )
+    keep_upload(upload, key)  # before the transaction, in which nobody is to wait for storage
+    with transaction.atomic():
+        record(project=project, user=user, verb="asked to import model", subject=name)
+        return create_job(
+            project=project, kind=JobKind.IMPORT_MODEL, subject=name, created_by=user, file=key, image_size=image_size
+        )
 
 
 def import_model(running: RunningJob, tiles: Sequence[Tile]) -> tuple[ModelVersion, str]:
@@ -44,18 +43,18 @@ def import_model(running: RunningJob, tiles: Sequence[Tile]) -> tuple[ModelVersi
     key = job.arguments["file"]
     known = ModelVersion.objects.filter(project=job.project, config__import_job=job.pk).first()
     if known is not None:
-        default_storage.delete(key)
+        discard([key])
         return known, "entered by an earlier attempt"
     try:
-        staged = local_path(key)
+        staged = local_path(key, called=job.subject)
     except FileNotFoundError as error:
         raise JobError(f"{job.subject}: the file is gone; upload it again.", code="missing") from error
     try:
         version, words = _enter(running, staged, tiles)
     except WeightsError as error:
-        default_storage.delete(key)
+        discard([key])
         raise JobError(f"{job.subject}: {error}", code="refused") from error
-    default_storage.delete(key)
+    discard([key])
     return version, words
 
 

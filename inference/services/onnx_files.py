@@ -13,12 +13,12 @@ from django.db import transaction
 from annotation.models import Job, JobKind, JobState, Tile, User
 from annotation.services.events import record
 from annotation.services.jobs import JobError, RunningJob, create_job
-from annotation.services.storage import local_path, sha256_of, store, work_dir
+from annotation.services.storage import sha256_of, store, work_dir
 from annotation.slides.reader import SlideError
 from inference.engine.detector import WeightsError
 from inference.models import ModelVersion
 from inference.services.model_archives import zip_files
-from inference.services.model_exports import choose_tiles, pixels_of
+from inference.services.model_exports import choose_tiles, files_of, pixels_of
 
 
 def onnx_job(version: ModelVersion) -> Job | None:
@@ -61,8 +61,8 @@ def make_onnx(running: RunningJob, version: ModelVersion, tiles: Sequence[Tile])
     image_size = int(version.config["image_size"])
     with running.alone("detector"), work_dir(f"onnx-{version.pk}") as folder:
         try:
-            weights = local_path(version.weights)
-            classifier = local_path(version.classifier) if version.classifier else None
+            files = files_of(version)
+            weights, classifier = files.weights, files.classifier
             running.report(0.1, "exporting", at_once=True)
             path = export_onnx(weights, folder / "finder.onnx", image_size=image_size)
             second = export_classifier_onnx(classifier, folder / "classifier.onnx") if classifier else None

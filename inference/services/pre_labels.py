@@ -1,19 +1,21 @@
-"""What a model version sees: pre-labels on a batch's tiles, expected counts on the pool's."""
+"""What a model version sees: pre-labels on a batch's tiles, scores on the pool's."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 
-import numpy as np
 from django.db import transaction
 from django.db.models import OuterRef, Subquery, prefetch_related_objects
 
-from annotation.models import Annotation, Batch, Box, Project, Task, Tile
-from annotation.selectors import pool_of
+from annotation.models import Annotation, Batch, Box, Tile
 from annotation.services.annotations import MAX_BOXES, MIN_SIDE, pre_label_uuid
 from annotation.services.tiles import read_tiles
 from inference.engine.detector import Detections, Detector
-from inference.engine.windows import detect_images
-from inference.models import ModelVersion, TileScore
+from inference.engine.embeddings import Describing, embeddings_of, pack, tile_embedding
+from inference.engine.windows import Pixels, detect_images
+from inference.models import DetectorKind, ModelVersion, TileScore
+from inference.selection.expecting import expected_counts
+from inference.selection.uncertain import doubts_of
 from inference.services.reading import done_ahead
 from inference.services.registry import detector_of
 
@@ -21,6 +23,7 @@ CHUNK = 16  # tiles that go through the detector and into the database together
 CHUNK_PIXELS = 10_000_000  # fewer of them where they are large images, which fill the memory
 PRE_LABEL_SCORE = 0.25
 EXPECTED_SCORE = 0.05
+ROWS = 2000  # tiles of the pool whose rows are in memory at once
 SCORE_DECIMALS = 4
 
 Progress = Callable[[int, int], None]
@@ -29,22 +32,25 @@ Progress = Callable[[int, int], None]
 def pre_label_batch(*, batch: Batch, version: ModelVersion, on_progress: Progress) -> int:
     """Draw the version's boxes on every task of the batch that nobody has begun; returns how many tiles were new.
 
-    Safe to run again: a tile that this version has labelled is not labelled twice.
+    A task that somebody begins meanwhile keeps what they were shown: the boxes that they send came from there. Safe to
+    run again: a tile that this version has labelled is not labelled twice.
     """
     # Neighbours follow each other: a slide's blocks of pixels that two tiles share are decoded once.
     order = ("tile__slide_id", "tile__row", "tile__column")
-    tasks = list(batch.tasks.filter(state="open", revision=0).select_related("tile__slide").order_by(*order))
+    untouched = batch.tasks.filter(kind="reading", state="open", revision=0, drafts=None)
+    tasks = list(untouched.select_related("tile__slide").order_by(*order))
     tile_keys = [task.tile_id for task in tasks]
     done = set(Annotation.objects.filter(author=version.author, tile__in=tile_keys).values_list("tile_id", flat=True))
     todo = list({task.tile_id: task.tile for task in tasks if task.tile_id not in done}.values())
-    numbers = dict(version.taxonomy.classes.values_list("number", "pk"))
+    numbers = version.taxonomy.class_keys
     labelled = 0
     for tiles, found in _detect(version, todo, min_score=PRE_LABEL_SCORE):
         _write_pre_labels(version, tiles, found, numbers)
         labelled += len(tiles)
         on_progress(labelled, len(todo))
     own = Annotation.objects.filter(author=version.author, tile=OuterRef("tile")).values("pk")
-    Task.objects.filter(pk__in=[task.pk for task in tasks]).update(pre_label=Subquery(own))
+    seen = [task.pk for task in tasks if not task.blind]  # of the others the boxes are kept, to compare
+    untouched.filter(pk__in=seen).update(pre_label=Subquery(own))
     return labelled
 
 
@@ -86,32 +92,65 @@ def _boxes(annotation: Annotation, tile: Tile, found: Detections, numbers: dict[
         )
 
 
-def score_pool(*, tiles: list[Tile], version: ModelVersion, on_progress: Progress) -> None:
-    """Store how many boxes of each class the version expects on each tile; tiles that have a score keep it."""
-    known = set(TileScore.objects.filter(model_version=version).values_list("tile_id", flat=True))
-    todo = [tile for tile in tiles if tile.pk not in known]
+def score_tiles(*, tile_ids: Sequence[int], version: ModelVersion, on_progress: Progress) -> Describing | None:
+    """Store what the version sees on each of these tiles; tiles that have a whole score keep it.
+
+    Returns the detector that was loaded for it, or None if no tile was to be scored. However many tiles there are, the
+    rows of 2,000 are in memory at once. The embeddings of the project's other versions are forgotten: only the newest
+    selection compares them.
+    """
+    scores = TileScore.objects.filter(model_version=version, embedding__isnull=False)
+    known = set(scores.values_list("tile_id", flat=True).iterator())
+    todo = [key for key in tile_ids if key not in known]
+    if not todo:
+        return None
+    others = TileScore.objects.filter(model_version__project=version.project_id, embedding__isnull=False)
+    others.exclude(model_version=version).update(embedding=None, cell_embeddings=None)
+    detector = describing_detector(version)
     scored = 0
-    for some, found in _detect(version, todo, min_score=EXPECTED_SCORE):
+    for some, found in detect_tiles(detector, _rows_of(todo), min_score=EXPECTED_SCORE):
         TileScore.objects.bulk_create(
-            [
-                TileScore(model_version=version, tile=tile, expected=expected_counts(detections))
-                for tile, detections in zip(some, found, strict=True)
-            ],
-            ignore_conflicts=True,
+            [_score(version, tile, detections) for tile, detections in zip(some, found, strict=True)],
+            update_conflicts=True,
+            unique_fields=["model_version", "tile"],
+            update_fields=["expected", "class_doubt", "cell_doubt", "embedding", "cell_embeddings"],
         )
         scored += len(some)
         on_progress(scored, len(todo))
+    return detector
 
 
-def expected_counts(found: Detections) -> list[float]:
-    """The expected number of boxes per class: the sum of the class scores over the boxes."""
-    sums = found.class_scores.sum(axis=0) if len(found) else np.zeros(found.class_scores.shape[1])
-    return [round(float(value), SCORE_DECIMALS) for value in sums]
+def describing_detector(version: ModelVersion) -> Describing:
+    """Load a version so that its detections carry embeddings: its classifier's, or those of the default backbone."""
+    detector = detector_of(version)
+    if isinstance(detector, Describing):
+        return detector
+    from inference.engine.backbone import Backbone, DescribedDetector
+
+    return DescribedDetector(detector, Backbone())
 
 
-def pool_tiles(project: Project) -> list[Tile]:
-    """The tiles that can be chosen, in a fixed order."""
-    return list(pool_of(project).select_related("slide__patient").order_by("slide_id", "row", "column"))
+def _rows_of(keys: Sequence[int]) -> Iterator[Tile]:
+    """The tiles of these keys, slide by slide, in the order of the keys."""
+    for start in range(0, len(keys), ROWS):
+        some = Tile.objects.select_related("slide").in_bulk(keys[start : start + ROWS])
+        yield from (some[key] for key in keys[start : start + ROWS] if key in some)
+
+
+def _score(version: ModelVersion, tile: Tile, found: Detections) -> TileScore:
+    class_scores = found.class_scores
+    # The finder's score; of a one-stage detector, whose class scores do not share it, that of its best class.
+    presence = class_scores.sum(axis=1) if version.kind == DetectorKind.TWO_STAGE else found.scores
+    doubts = doubts_of(class_scores, presence)
+    return TileScore(
+        model_version=version,
+        tile=tile,
+        expected=[round(float(value), SCORE_DECIMALS) for value in expected_counts(class_scores, presence)],
+        class_doubt=round(doubts[0], SCORE_DECIMALS),
+        cell_doubt=round(doubts[1], SCORE_DECIMALS),
+        embedding=pack(tile_embedding(found)[None]),
+        cell_embeddings=pack(embeddings_of(found)),
+    )
 
 
 def _detect(
@@ -126,20 +165,27 @@ def detect_tiles(
 ) -> Iterator[tuple[list[Tile], list[Detections]]]:
     """The detections of every tile, of any sizes, some tiles at a time and in their order.
 
-    The next tiles are read from their slides meanwhile.
+    Meanwhile the detector looks at the next tiles, and those after them are read from their slides.
     """
-    tiles = list(tiles)
-    prefetch_related_objects(tiles, "slide")  # here: the threads that read must not ask the database
-    for chunk in done_ahead(lambda some: list(read_tiles(some)), _chunks(tiles)):
-        yield [tile for tile, _ in chunk], detect_images(detector, [pixels for _, pixels in chunk], min_score=min_score)
+
+    def look(chunk: list[tuple[Tile, Pixels]]) -> tuple[list[Tile], list[Detections]]:
+        images = [pixels for _, pixels in chunk]
+        return [tile for tile, _ in chunk], detect_images(detector, images, min_score=min_score)
+
+    read = done_ahead(lambda some: list(read_tiles(some)), _chunks(tiles))
+    with closing(read):
+        yield from done_ahead(look, read, threads=1)
 
 
 def _chunks(tiles: Iterable[Tile]) -> Iterator[list[Tile]]:
+    """The tiles in pieces, each with its slide: the threads that read must not ask the database."""
     chunk: list[Tile] = []
     for tile in tiles:
         chunk.append(tile)
         if len(chunk) == CHUNK or sum(one.width * one.height for one in chunk) >= CHUNK_PIXELS:
+            prefetch_related_objects(chunk, "slide")
             yield chunk
             chunk = []
     if chunk:
+        prefetch_related_objects(chunk, "slide")
         yield chunk

@@ -2,32 +2,32 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
 # Measured on two cores: a second thread gains nothing there; one reads some 200 tiles a second.
 THREADS = max(1, (os.cpu_count() or 1) // 2)
-AHEAD = THREADS + 1  # pieces of work under way or waiting
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
-def done_ahead(work: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """`work` of each item, in the items' order, done by threads before it is asked for, at most AHEAD ahead.
+def done_ahead(work: Callable[[A], B], items: Iterable[A], *, threads: int = THREADS) -> Generator[B]:
+    """`work` of each item, in the items' order, done by threads before it is asked for.
 
-    What it raises, comes when that item's turn comes. `work` must not touch the database: each thread would open a
-    connection of its own.
+    One piece of work more than there are threads is under way or waiting. What `work` raises, comes when that item's
+    turn comes. It must not touch the database: each thread would open a connection of its own. The items themselves are
+    asked for by the caller's thread.
     """
     coming = iter(items)
-    threads = ThreadPoolExecutor(THREADS, thread_name_prefix="ahead")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
     try:
-        waiting = deque(threads.submit(work, item) for item in islice(coming, AHEAD))
+        waiting = deque(pool.submit(work, item) for item in islice(coming, threads + 1))
         while waiting:
             done = waiting.popleft().result()
-            waiting.extend(threads.submit(work, item) for item in islice(coming, 1))
+            waiting.extend(pool.submit(work, item) for item in islice(coming, 1))
             yield done
     finally:
-        threads.shutdown(cancel_futures=True)  # what nobody will ask for any more is not begun
+        pool.shutdown(cancel_futures=True)  # what nobody will ask for any more is not begun

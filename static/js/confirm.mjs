@@ -13,7 +13,8 @@ function button(text, className, value) {
   return element;
 }
 
-function ask(text, label) {
+/** Asks in a dialog; resolves to whether the act was confirmed. */
+export function ask(text, label) {
   const dialog = document.createElement("dialog");
   dialog.className = "dialog";
   dialog.setAttribute("aria-labelledby", "confirm-text");

@@ -1,7 +1,11 @@
 // A form with data-upload sends its files by XMLHttpRequest to show how far the upload is; without this script
 // the same form posts as usual. The page that comes back (after a redirect, or with the form's errors) takes the
 // place of the present one without a second request, so that the server's messages are not lost.
-// A folder of images is many files: they are sent in parts, one after the other.
+// A folder of images is many files: they are sent in parts, one after the other, but for a form with data-upload="whole",
+// whose files belong together. Where the form takes chunks (data-upload-chunk, their size in bytes) and a file is
+// larger than one, all of its files go up in chunks: see chunked.mjs.
+
+import { sendInChunks } from "./chunked.mjs";
 
 const MEGABYTE = 1024 * 1024;
 const FILES_AT_ONCE = 100; // the server takes 200 files in one request
@@ -16,7 +20,8 @@ function order(file, suffixes) {
   return name.endsWith(".dcm") ? 1 : 2;
 }
 
-function partsOf(input) {
+function partsOf(input, whole) {
+  if (whole) return [[...input.files]];
   const suffixes = input.accept.toLowerCase().split(",");
   const files = [...input.files].sort((first, second) => order(first, suffixes) - order(second, suffixes));
   const together = files.filter((file) => order(file, suffixes) < 2).length;
@@ -90,7 +95,7 @@ function refusal(status) {
 
 async function send(form) {
   const input = form.querySelector("input[type=file]");
-  const parts = partsOf(input);
+  const parts = partsOf(input, form.dataset.upload === "whole");
   const total = sizeOf(parts.flat());
   // The fields are read before the button is disabled: a disabled control is left out of them.
   const fields = new FormData(form);
@@ -116,9 +121,38 @@ async function send(form) {
   }
 }
 
+async function sendLarge(form, files) {
+  const problem = form.querySelector("[data-upload-problem]");
+  const buttons = form.querySelectorAll("button[type=submit]");
+  problem.textContent = "";
+  buttons.forEach((button) => (button.disabled = true));
+  try {
+    if (await sendInChunks(form, files)) window.location.assign(form.dataset.uploadPage);
+  } catch (error) {
+    problem.textContent = error.message;
+  }
+  buttons.forEach((button) => (button.disabled = false));
+}
+
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (!form.matches("form[data-upload]") || event.defaultPrevented) return;
   event.preventDefault();
-  send(form);
+  const files = [...form.querySelector("input[type=file]").files];
+  const chunk = Number(form.dataset.uploadChunk ?? Infinity);
+  if (files.some((file) => file.size > chunk)) sendLarge(form, files);
+  else send(form);
+});
+
+// Files may be dropped anywhere on the form.
+document.addEventListener("dragover", (event) => {
+  const form = event.target.closest?.("form[data-upload]");
+  if (form && event.dataTransfer.types.includes("Files")) event.preventDefault();
+});
+
+document.addEventListener("drop", (event) => {
+  const input = event.target.closest?.("form[data-upload]")?.querySelector("input[type=file]");
+  if (!input || !event.dataTransfer.files.length) return;
+  event.preventDefault();
+  input.files = event.dataTransfer.files;
 });

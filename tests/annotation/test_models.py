@@ -10,14 +10,17 @@ from django.utils import timezone
 
 from annotation.models import (
     Annotation,
+    ApiToken,
     Author,
     Batch,
     Box,
     CellClass,
     Draft,
     Event,
+    FolderFile,
     Job,
     Membership,
+    Notice,
     Patient,
     Slide,
     Task,
@@ -26,9 +29,9 @@ from annotation.models import (
 )
 from annotation.models.annotation import ImmutableError
 from annotation.services.annotations import author_of
-from inference.models import ModelVersion, TileScore
+from inference.models import Candidate, ModelVersion, TileScore
 from tests import factories
-from training.models import CrossValidation, Evaluation, Round, Snapshot, SnapshotTile
+from training.models import CrossValidation, Evaluation, Round, Schedule, Snapshot, SnapshotTile
 
 pytestmark = pytest.mark.django_db
 
@@ -60,6 +63,11 @@ def box_begins_inside_the_tile():
 
 def score_in_0_1():
     one_box(score=1.2)
+
+
+def known_scope():
+    factories.make_token(factories.make_user())
+    ApiToken.objects.update(scope="all")
 
 
 def a_lease_has_a_reader_and_an_end():
@@ -119,6 +127,20 @@ def one_draft_per_reader():
 def one_task_per_reading():
     task = factories.make_task()
     Task.objects.create(batch=task.batch, tile=task.tile, position=99)
+
+
+def nobody_reads_a_tile_of_a_batch_twice():
+    reader, task = factories.make_user(), factories.make_task()
+    for replica in (1, 2):
+        Task.objects.create(batch=task.batch, tile=task.tile, position=0, replica=replica, reader=reader)
+
+
+def independent_readers_are_two_or_more():
+    Batch.objects.create(project=factories.make_project(), name="Round 1", policy="independent", readers=1)
+
+
+def review_share_in_0_1():
+    Batch.objects.create(project=factories.make_project(), name="Round 1", review_share=1.5)
 
 
 def one_batch_per_name():
@@ -222,6 +244,13 @@ def one_score_per_tile():
         TileScore.objects.create(model_version=version, tile=tile, expected=[0, 0, 0])
 
 
+def a_tile_is_put_up_once():
+    tile = factories.make_tile()
+    batch = factories.make_batch(tile.slide.project, [tile])
+    for place in range(2):
+        Candidate.objects.create(batch=batch, tile=tile, state="reserve", place=place, strategy="rare")
+
+
 def one_round_at_a_time():
     project = factories.make_project()
     for number in (1, 2):
@@ -258,7 +287,86 @@ def one_evaluation_per_truth():
         factories.make_evaluation(version)
 
 
+def one_notice_per_subject():
+    project = factories.make_project()
+    user = factories.make_member(project)
+    for _ in range(2):
+        Notice.objects.create(user=user, project=project, kind="run-failed", subject="job 1", text="failed", path="/")
+
+
+def a_schedule_waits_for_a_tile():
+    Schedule.objects.create(project=factories.make_project(), new_tiles=0)
+
+
+def a_schedule_has_a_weekday():
+    Schedule.objects.create(project=factories.make_project(), weekdays="")
+
+
+def a_set_time_comes_next():
+    Schedule.objects.create(project=factories.make_project(), mode="times")
+
+
+def one_webhook_per_address():
+    project = factories.make_project()
+    for _ in range(2):
+        factories.make_webhook(project)
+
+
+def one_delivery_per_subject():
+    webhook = factories.make_webhook(factories.make_project())
+    for _ in range(2):
+        factories.make_delivery(webhook, subject="batch 1")
+
+
+def what_waits_has_a_time():
+    factories.make_delivery(factories.make_webhook(factories.make_project()), next_at=None)
+
+
+def what_is_over_has_none():
+    factories.make_delivery(factories.make_webhook(factories.make_project()), state="delivered")
+
+
+def one_delivery_per_id():
+    webhook, uuid = factories.make_webhook(factories.make_project()), uuid4()
+    for _ in range(2):
+        factories.make_delivery(webhook, uuid=uuid)
+
+
+def one_upload_per_file():
+    project, user = factories.make_project(), factories.make_user()
+    for _ in range(2):
+        factories.make_upload(project, user)
+
+
+def received_of_its_size():
+    factories.make_upload(factories.make_project(), factories.make_user(), size=100, received=101)
+
+
+def a_folder_is_registered_once():
+    project = factories.make_project()
+    for _ in range(2):
+        factories.make_folder(project)
+
+
+def one_row_per_file():
+    folder = factories.make_folder(factories.make_project())
+    for _ in range(2):
+        FolderFile.objects.create(folder=folder, name="A.tif", size=1, modified=1)
+
+
 VIOLATIONS = [
+    one_webhook_per_address,
+    one_delivery_per_subject,
+    what_waits_has_a_time,
+    a_folder_is_registered_once,
+    one_row_per_file,
+    one_upload_per_file,
+    received_of_its_size,
+    known_scope,
+    one_notice_per_subject,
+    a_schedule_waits_for_a_tile,
+    a_schedule_has_a_weekday,
+    a_set_time_comes_next,
     box_has_an_area,
     score_in_0_1,
     a_lease_has_a_reader_and_an_end,
@@ -269,6 +377,9 @@ VIOLATIONS = [
     one_author_per_name,
     one_draft_per_reader,
     one_task_per_reading,
+    nobody_reads_a_tile_of_a_batch_twice,
+    independent_readers_are_two_or_more,
+    review_share_in_0_1,
     one_batch_per_name,
     one_role_per_member,
     known_role,
@@ -287,6 +398,7 @@ VIOLATIONS = [
     one_version_per_number,
     one_current_model,
     one_score_per_tile,
+    a_tile_is_put_up_once,
     one_round_at_a_time,
     one_round_per_number,
     one_snapshot_per_content,
@@ -295,6 +407,8 @@ VIOLATIONS = [
     a_cross_validation_has_two_folds,
 ]
 FURTHER = [
+    what_is_over_has_none,
+    one_delivery_per_id,
     box_has_an_area_also_in_height,
     box_begins_inside_the_tile,
     a_lease_has_an_end,

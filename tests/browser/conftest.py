@@ -28,7 +28,7 @@ def pytest_runtest_makereport(item):
     return report
 
 
-# Both live as long as one file of tests: while Playwright runs in a thread, Django refuses its database there.
+# Lives as long as one file of tests: while Playwright runs in a thread, Django refuses its database there.
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
@@ -37,10 +37,13 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory) -> Iterator[Site]:
-    """A site with the users lead (staff), reader and stranger."""
-    made = Site(tmp_path_factory.mktemp("site"), MARROWLOOP_JOB_LOST_SECONDS="25")
+    """A site with the users lead (staff), reader and stranger, and a folder where slides may be registered."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "scanner").mkdir()
+    variables = {"MARROWLOOP_JOB_LOST_SECONDS": "25", "MARROWLOOP_WEBHOOK_HOSTS": "127.0.0.1:9"}  # where nobody listens
+    made = Site(folder, **variables, MARROWLOOP_SLIDE_ROOTS=str(folder / "scanner"))
     try:
         made.start()
         for name in ("lead", "reader", "stranger"):
@@ -51,7 +54,7 @@ def site(tmp_path_factory) -> Iterator[Site]:
     assert left == [], f"still running after Ctrl-C: {left}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sessions(site: Site) -> dict[str, StorageState]:
     """Of the users who have signed in on this site."""
     return {}

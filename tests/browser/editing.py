@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Stora
 
 from tests.browser.site import PASSWORD, Site
 
-PROJECT = "Editing"
+_projects = count(1)
 WINDOW: ViewportSize = {"width": 1440, "height": 900}
 PAGE_MILLISECONDS = 60_000
 CLICK_PAUSE = 0.02  # seconds
@@ -259,17 +260,18 @@ class Editing:
 
     def __init__(self, site: Site, browser: Browser, slides: Sequence[Path], *, taxonomy: str, tiling: str) -> None:
         self.site, self.browser = site, browser
+        self.project = f"Editing {next(_projects)}"
         self.batches = 0
         self.complaints: list[str] = []
         self._passports: dict[str, StorageState] = {}
         self._contexts: list[BrowserContext] = []
         paths = [str(path) for path in slides]
-        site.manage("import_slides", *paths, "--project", PROJECT, "--taxonomy", taxonomy, "--tiling", tiling)
+        site.manage("import_slides", *paths, "--project", self.project, "--taxonomy", taxonomy, "--tiling", tiling)
         site.read(
             f"""
 from annotation.models import Role
 from annotation.services.projects import set_member
-project = Project.objects.get(name={PROJECT!r})
+project = Project.objects.get(name={self.project!r})
 for name, role in (("lead", Role.LEAD), ("reader", Role.ANNOTATOR)):
     set_member(project=project, member=User.objects.get(username=name), role=role, user=None)
 answer = None
@@ -285,7 +287,7 @@ answer = None
         made: int = self.site.read(
             f"""
 from tests.factories.pre_labelled import make_pre_labelled_batch
-project = Project.objects.get(name={PROJECT!r})
+project = Project.objects.get(name={self.project!r})
 tiles = Tile.objects.filter(slide__project=project, slide__name__contains={slide!r}).order_by("pk")[:{len(drawn)}]
 answer = make_pre_labelled_batch(project=project, name="Batch {self.batches}", tiles=list(tiles), boxes={drawn!r}).pk
 """
@@ -299,7 +301,7 @@ answer = make_pre_labelled_batch(project=project, name="Batch {self.batches}", t
             f"""
 from pathlib import Path
 from tests.factories.pre_labelled import make_pre_labelled_batch, truth_as_pre_labels
-project = Project.objects.get(name={PROJECT!r})
+project = Project.objects.get(name={self.project!r})
 files = [Path(one) for one in {[str(path) for path in files]!r}]
 found = truth_as_pre_labels(project=project, files=files, tiles={skip + tiles})[{skip}:]
 tiles, boxes = [tile for tile, _ in found], [drawn for _, drawn in found]
@@ -314,7 +316,7 @@ answer = make_pre_labelled_batch(project=project, name="Batch {self.batches}", t
             f"""
 from annotation.services.annotations import boxes_as_json
 def told(one):
-    boxes = boxes_as_json(one.boxes.select_related("cell_class"))
+    boxes = boxes_as_json(one.pk)
     return {{"author": one.author.name, "revision": one.revision, "boxes": boxes, "effort": one.effort,
              "active": one.active_seconds, "wall": one.wall_seconds}}
 def drafts(task):
@@ -344,6 +346,11 @@ past = timezone.now() - timedelta(minutes=1)
 answer = Task.objects.filter(batch={batch}, state="leased").update(leased_until=past)
 """
         )
+
+    def give_back(self, batch: int) -> None:
+        """As if the lead had given what the readers hold to everybody again."""
+        free = 'state="open", reader=None, leased_until=None'
+        self.site.read(f'answer = Task.objects.filter(batch={batch}, state="leased").update({free})')
 
     # --- browsers ---------------------------------------------------------------------------------
 

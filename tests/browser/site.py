@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -27,6 +28,7 @@ PASSWORD = "long-enough-for-a-test"
 START_SECONDS = 120
 STOP_SECONDS = 40
 OURS = ("MARROWLOOP_", "DATABASE_URL", "CELERY_BROKER_URL")
+_numbers: set[int] = set()  # of this process's sites that are not stopped: each has a database and broker of its own
 
 
 class Site:
@@ -49,7 +51,9 @@ class Site:
             "OMP_WAIT_POLICY": "PASSIVE",
             **variables,
         }
-        broker = _own_broker(os.environ.get("CELERY_BROKER_URL", ""))
+        self._number = next(number for number in count() if number not in _numbers)
+        _numbers.add(self._number)
+        broker = _own_broker(os.environ.get("CELERY_BROKER_URL", ""), self._number)
         if broker:
             self.environment["CELERY_BROKER_URL"] = broker
         if self._postgres:
@@ -99,6 +103,7 @@ class Site:
             self._serve.wait(STOP_SECONDS)
         if self._postgres:
             self._drop_database()
+        _numbers.discard(self._number)
         return left
 
     def processes(self) -> list[psutil.Process]:
@@ -177,7 +182,7 @@ answer = said.getvalue()
 
     @property
     def _database(self) -> str:
-        return f"marrowloop_site_{os.getpid()}"
+        return f"marrowloop_site_{os.getpid()}_{self._number}"
 
     def _recreate_database(self) -> None:
         self._drop_database()
@@ -195,13 +200,14 @@ def _postgres_of(environment: "os._Environ[str]") -> str:
     return address if address.startswith("postgres") else ""
 
 
-def _own_broker(address: str) -> str:
-    """The given broker; of Redis a database of this process's own, emptied, so that no other worker takes its jobs."""
+def _own_broker(address: str, site: int) -> str:
+    """The given broker; of Redis a database of this site's own, emptied, so that no other worker takes its jobs."""
     if not address.startswith("redis"):
         return address
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    number = int(urlsplit(address).path.strip("/") or 0) + 1 + process
-    own = _with_path(address, f"/{number}")
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    first = int(urlsplit(address).path.strip("/") or 0) + 1
+    own = _with_path(address, f"/{first + process + processes * site}")
     redis.Redis.from_url(own).flushdb()
     return own
 

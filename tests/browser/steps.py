@@ -30,6 +30,8 @@ def start_round(lead: Page, project: int, settings: dict[str, str]) -> None:
         field = lead.locator(f"form.form [name={name}]")
         if field.evaluate("field => field.tagName") == "SELECT":
             field.select_option(value)
+        elif field.get_attribute("type") == "checkbox":
+            field.set_checked(value == "on")
         else:
             field.fill(value)
     lead.get_by_role("button", name="Start round").click()
@@ -49,6 +51,16 @@ def wait_for_round(lead: Page, state: str) -> None:
         timeout=TRAINING_MILLISECONDS,
     )
     assert shown.json_value() == state, lead.locator(".job").all_inner_texts()
+
+
+def release_round(lead: Page) -> None:
+    """On the page of a round whose batch waits: swap the first tile out, in place, and release the batch."""
+    first = lead.locator(".thumbnails li").first
+    seen = first.locator("[name=tile]").input_value()
+    first.get_by_role("button", name="Swap out").click()
+    expect(first.locator("[name=tile]")).not_to_have_value(seen)
+    lead.get_by_role("button", name="Release the batch").click()
+    expect(round_state(lead)).not_to_have_text("ready to release")
 
 
 def close_round(lead: Page) -> None:

@@ -1,12 +1,15 @@
 """Every page in a real browser: axe-core finds nothing to put right, no script complains, nothing is from elsewhere."""
 
+import io
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.template.loader import render_to_string
+from PIL import Image
 from playwright.sync_api import ConsoleMessage, Page, Request, expect
 
 from tests.browser.editing import Box, Editing, PreLabel
@@ -14,7 +17,15 @@ from tests.browser.site import ROOT, Site
 from tests.browser.steps import close_round, start_round, upload, wait_for_round
 
 JOB_MILLISECONDS = 120_000
-SHORT = {"mode": "manual", "strategy": "random", "size": "9", "image_size": "96", "batch_size": "4", "epochs": "1"}
+SHORT = {
+    "kind": "one-stage",
+    "mode": "manual",
+    "strategy": "random",
+    "size": "9",
+    "image_size": "96",
+    "batch_size": "4",
+    "epochs": "1",
+}
 # Links of a picture (SVG) have no plain address of their own.
 LINKS = "links => links.map(link => new URL(link.getAttribute('href'), document.baseURI).href)"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -75,7 +86,15 @@ def test_every_page_of_a_project_that_is_under_way(
 
     kinds, found = _visit_all(quiet, site, "/", "/projects/new/", f"/projects/{project}/")
     pages = {
-        *("/", "/projects/new/", "/projects/#/", "/projects/#/slides/", "/projects/#/rounds/", "/projects/#/models/"),
+        *(
+            "/",
+            "/tokens/",
+            "/projects/new/",
+            "/projects/#/",
+            "/projects/#/slides/",
+            "/projects/#/rounds/",
+            "/projects/#/models/",
+        ),
         *("/projects/#/jobs/", "/projects/#/exports/", "/projects/#/members/", "/projects/#/taxonomy/", "/slides/#/"),
         *("/tiles/#/", "/rounds/#/", "/batches/#/", "/batches/#/annotate/", "/models/#/", "/jobs/#/"),
     }
@@ -114,7 +133,7 @@ def _visit_all(page: Page, site: Site, *starts: str, of_a_kind: int = 3) -> tupl
         for link in page.locator("a[href]:not([download])").evaluate_all(LINKS):
             target = link.removeprefix(site.url).split("#")[0].split("?")[0]
             assert target.startswith("/"), f"{path} links to {link}"
-            if target not in seen and not re.search(r"/(admin|weights|download)/", target):
+            if target not in seen and not re.search(r"/(admin|api|weights|download)/", target):
                 seen.add(target)
                 waiting.append(target)
     return set(visits), found
@@ -131,9 +150,49 @@ def _join(lead: Page, project: int, name: str) -> None:
 
 def test_the_pages_of_a_project_in_which_nothing_has_happened_yet(quiet: Page, site: Site, empty_project):
     kinds, found = _visit_all(quiet, site, f"/projects/{empty_project}/")
-    tabs = ("slides", "rounds", "models", "taxonomy", "jobs", "exports", "members")
+    tabs = ("slides", "rounds", "models", "taxonomy", "jobs", "imports", "exports", "members")
     assert {f"/projects/#/{tab}/" for tab in tabs} <= kinds
     assert found == []
+
+
+def _labels(lines: str) -> dict[str, str | bytes]:
+    """A zip archive of one image and its labels, as Playwright uploads it."""
+    picture, content = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (90, 60), "white").save(picture, "PNG")
+    files = {"classes.txt": "blast\nred cell\n", "labels/a.txt": lines, "images/a.png": picture.getvalue()}
+    with zipfile.ZipFile(content, "w") as zipped:
+        for name, data in files.items():
+            zipped.writestr(name, data)
+    return {"name": "cells.zip", "mimeType": "application/zip", "buffer": content.getvalue()}
+
+
+def test_the_pages_of_an_import(quiet: Page, empty_project):
+    quiet.goto(f"/projects/{empty_project}/imports/")
+    quiet.get_by_label("Zip archive or files").set_input_files(_labels("0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0 0.2"))
+    quiet.get_by_role("button", name="Read the files").click()
+    dry_run = quiet.get_by_role("button", name="Dry run")
+    expect(dry_run).to_be_visible(timeout=JOB_MILLISECONDS)
+    expect(quiet.get_by_text("labels/a.txt, line 2: degenerate box")).to_be_visible()
+    assert violations(quiet) == []
+
+    found = quiet.url
+    dry_run.click()
+    expect(quiet.get_by_text("labels/a.txt, line 2: degenerate box")).to_be_visible(timeout=JOB_MILLISECONDS)
+    expect(quiet.get_by_role("heading", name="Problems: nothing can be imported (1)")).to_be_visible()
+    expect(quiet.get_by_role("button", name="Import", exact=True)).to_have_count(0)
+    assert violations(quiet) == []
+
+    quiet.goto(found)
+    expect(quiet.get_by_label("Class of blast")).not_to_have_value("")
+    quiet.get_by_label("Boxes outside their tile").select_option("skip")
+    dry_run.click()
+    quiet.get_by_role("button", name="Import", exact=True).click(timeout=JOB_MILLISECONDS)
+    expect(quiet.get_by_role("heading", name="What was imported")).to_be_visible(timeout=JOB_MILLISECONDS)
+    expect(quiet.get_by_text("1 box on 1 tile")).to_be_visible()
+    assert violations(quiet) == []
+    quiet.goto(f"/projects/{empty_project}/imports/")
+    expect(quiet.locator(".job[data-job-state=succeeded]")).to_have_count(4)
+    assert violations(quiet) == []
 
 
 def test_a_question_before_an_act(page: Page, empty_project):

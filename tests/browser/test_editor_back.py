@@ -386,7 +386,7 @@ def test_a_tile_begun_earlier_and_since_given_to_somebody_else_comes_back_by_com
     seen = editor.boxes()
     editor.save_state("offline")
     crash(editor)
-    editing.end_leases(batch)
+    editing.give_back(batch)
     assert editing.open(batch, "lead").task == task
 
     context.set_offline(False)

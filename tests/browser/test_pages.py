@@ -18,7 +18,14 @@ from tests.browser.steps import (
 
 WSI = ROOT / "../shared/data/wsi"
 JOB_MILLISECONDS = 120_000
-SHORT = {"mode": "manual", "strategy": "random", "size": "9", "image_size": "96", "batch_size": "4"}
+SHORT = {
+    "kind": "one-stage",
+    "mode": "manual",
+    "strategy": "random",
+    "size": "9",
+    "image_size": "96",
+    "batch_size": "4",
+}
 
 needs_shared_slides = pytest.mark.skipif(not WSI.is_dir(), reason="the shared slides are not on this machine")
 

@@ -7,7 +7,27 @@ from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 
-from annotation.models import Author, Batch, Box, Job, JobState, Membership, Patient, Role, Slide, Task, Tile, User
+from annotation.models import (
+    Annotation,
+    ApiToken,
+    Author,
+    Batch,
+    Box,
+    Delivery,
+    Job,
+    JobState,
+    Membership,
+    Notice,
+    Patient,
+    Role,
+    Slide,
+    SlideFolder,
+    Task,
+    Tile,
+    Upload,
+    User,
+    Webhook,
+)
 from inference.models import ModelVersion
 from tests import factories
 from training.models import CrossValidation, Round
@@ -20,30 +40,70 @@ SIGNED_IN = (SIGN_IN, OK, OK, OK, OK)
 MEMBER = (SIGN_IN, NO_SUCH_PAGE, OK, OK, OK)
 REVIEWER = (SIGN_IN, NO_SUCH_PAGE, FORBIDDEN, OK, OK)
 LEAD = (SIGN_IN, NO_SUCH_PAGE, FORBIDDEN, FORBIDDEN, OK)
+ANNOTATORS_OWN = (SIGN_IN, NO_SUCH_PAGE, OK, NO_SUCH_PAGE, NO_SUCH_PAGE)
 STAFF = (SIGN_IN, FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN)
+NO_IMPORT = (SIGN_IN, *[NO_SUCH_PAGE] * 4)  # the first job is another's: tests/annotation/views/test_imports.py
 ADMIN = (SIGN_IN, SIGN_IN, SIGN_IN, SIGN_IN, SIGN_IN)
 
 # Name: (method, outcomes for WHO, the model whose key is in the address).
 EXPECTED = {
     "home": ("GET", SIGNED_IN, None),
     "preferences": ("POST", SIGNED_IN, None),
+    "notices": ("GET", SIGNED_IN, None),
+    "notices_read": ("POST", SIGNED_IN, None),
+    "notices_mail": ("POST", SIGNED_IN, None),
+    "notice": ("GET", ANNOTATORS_OWN, Notice),
+    "notice_read": ("POST", ANNOTATORS_OWN, Notice),
+    "tokens": ("GET", SIGNED_IN, None),
+    "token_create": ("POST", SIGNED_IN, None),
+    "token_revoke": ("POST", ANNOTATORS_OWN, ApiToken),
+    "api": ("GET", SIGNED_IN, None),  # its page; what lies below asks for a token: tests/annotation/api/test_access.py
     "health": ("GET", ANYBODY, None),
     "login": ("GET", ANYBODY, None),
     "logout": ("POST", (SIGN_IN,) * 5, None),  # leads to the sign-in page whoever you were
     "admin": ("GET", ADMIN, None),
     "project_new": ("GET", STAFF, None),
     "project": ("GET", MEMBER, "project"),
+    "project_curve": ("GET", MEMBER, "project"),
+    "curve_hours": ("POST", LEAD, "project"),
+    "curve_table": ("GET", MEMBER, "project"),
+    "curve_figure": ("GET", (SIGN_IN, *[NO_SUCH_PAGE] * 4), "project"),  # no round has been evaluated
     "project_slides": ("GET", MEMBER, "project"),
     "slides_import": ("POST", LEAD, "project"),
+    "uploads_start": ("POST", LEAD, "project"),
+    "uploads_finish": ("POST", LEAD, "project"),
+    "upload_chunk": ("POST", LEAD, Upload),
+    "upload_discard": ("POST", LEAD, Upload),
+    "project_folders": ("GET", LEAD, "project"),
+    "folder_new": ("GET", LEAD, "project"),
+    "folder": ("GET", LEAD, SlideFolder),
+    "folder_look": ("POST", LEAD, SlideFolder),
+    "folder_pause": ("POST", LEAD, SlideFolder),
+    "folder_remove": ("POST", LEAD, SlideFolder),
     "project_rounds": ("GET", MEMBER, "project"),
     "round_new": ("GET", LEAD, "project"),
+    "project_schedule": ("GET", LEAD, "project"),
+    "schedule_pause": ("POST", LEAD, "project"),
+    "schedule_resume": ("POST", LEAD, "project"),
     "project_cross_validations": ("GET", MEMBER, "project"),
     "cross_validation_new": ("GET", LEAD, "project"),
     "project_models": ("GET", MEMBER, "project"),
     "model_import": ("POST", (*LEAD[:-1], FORBIDDEN), "project"),  # for leads who are administrators
     "project_jobs": ("GET", MEMBER, "project"),
+    "project_imports": ("GET", LEAD, "project"),
+    "import_create": ("POST", LEAD, "project"),
     "project_exports": ("GET", REVIEWER, "project"),
     "export_create": ("POST", REVIEWER, "project"),
+    "project_events": ("GET", LEAD, "project"),
+    "events_table": ("GET", LEAD, "project"),
+    "project_webhooks": ("GET", LEAD, "project"),
+    "webhook_create": ("POST", LEAD, "project"),
+    "webhook": ("GET", LEAD, Webhook),
+    "webhook_change": ("POST", LEAD, Webhook),
+    "webhook_secret": ("POST", LEAD, Webhook),
+    "webhook_test": ("POST", LEAD, Webhook),
+    "webhook_delete": ("POST", LEAD, Webhook),
+    "delivery_again": ("POST", LEAD, Delivery),
     "project_members": ("GET", MEMBER, "project"),
     "project_taxonomy": ("GET", MEMBER, "project"),
     "taxonomy_change": ("POST", LEAD, "project"),
@@ -56,12 +116,18 @@ EXPECTED = {
     "slide_overview": ("GET", MEMBER, Slide),
     "slide_thumbnail": ("GET", MEMBER, Slide),
     "tile": ("GET", MEMBER, Tile),
+    "tile_history": ("GET", MEMBER, Tile),
+    "annotation_restore": ("POST", REVIEWER, Annotation),
     "tile_image": ("GET", MEMBER, Tile),
     "tile_neighbourhood": ("GET", MEMBER, Tile),
     "tile_crop": ("GET", MEMBER, Tile),
     "box_crop": ("GET", MEMBER, Box),
     "batch": ("GET", MEMBER, Batch),
     "batch_close": ("POST", LEAD, Batch),
+    "batch_reopen": ("POST", LEAD, Batch),
+    "batch_assign": ("POST", LEAD, Batch),
+    "batch_agreement": ("GET", REVIEWER, Batch),
+    "batch_agreement_csv": ("GET", REVIEWER, Batch),
     "batch_annotate": ("GET", MEMBER, Batch),
     "batch_next": ("POST", MEMBER, Batch),
     "batch_previous": ("POST", MEMBER, Batch),
@@ -70,6 +136,8 @@ EXPECTED = {
     "task_submit": ("POST", MEMBER, Task),
     "task_skip": ("POST", MEMBER, Task),
     "round": ("GET", MEMBER, Round),
+    "round_release": ("POST", LEAD, Round),
+    "round_swap": ("POST", (*LEAD[:-1], NO_SUCH_PAGE), Round),  # no such task
     "round_close": ("POST", LEAD, Round),
     "round_retry": ("POST", LEAD, Round),
     "round_refresh": ("POST", LEAD, Round),
@@ -93,12 +161,23 @@ EXPECTED = {
     "job": ("GET", MEMBER, Job),
     "job_cancel": ("POST", LEAD, Job),
     "job_retry": ("POST", LEAD, Job),
+    "label_import": ("GET", NO_IMPORT, Job),
+    "import_try": ("POST", NO_IMPORT, Job),
+    "import_write": ("POST", NO_IMPORT, Job),
+    "import_discard": ("POST", NO_IMPORT, Job),
     "export_download": ("GET", REVIEWER, Job),
+    "export_delete": ("POST", LEAD, Job),
 }
 # What follows the key in an address.
-FURTHER = {"class_examples": [0], "model_figure": ["confusion", "svg"]}
+FURTHER = {
+    "round_swap": [0],
+    "class_examples": [0],
+    "model_figure": ["confusion", "svg"],
+    "curve_table": ["rounds"],
+    "curve_figure": ["svg"],
+}
 # A page that shows a form and takes it.
-BOTH_METHODS = {"login", "project_new", "round_new", "cross_validation_new"}
+BOTH_METHODS = {"login", "folder_new", "project_new", "round_new", "project_schedule", "cross_validation_new"}
 
 
 def known_addresses():
@@ -116,12 +195,16 @@ def project(smear):
     for name in WHO[2:]:
         factories.make_member(project, Role(name), name)
     factories.make_user("stranger")
+    factories.make_upload(project, User.objects.get(username="lead"))
+    factories.make_folder(project)
+    factories.make_token(User.objects.get(username="annotator"))
     slide = factories.make_slide(project, file=smear)
     batch = factories.make_batch(project, slide.tiles.all())
     factories.make_round(project, batch=batch)
     factories.make_truth(slide.tiles.last(), (0, 10, 20, 30, 40))
     factories.make_evaluation(factories.make_version(project))
     factories.make_export(project)
+    factories.make_delivery(factories.make_webhook(project))
     factories.make_cross_validation(project, 0.5)
     return project
 
@@ -129,6 +212,8 @@ def project(smear):
 def address(name, model, project):
     if name == "admin":
         return reverse("admin:index")
+    if name == "api":
+        return reverse("api_page")
     if model is None:
         return reverse(name)
     key = project.pk if model == "project" else model.objects.order_by("pk").first().pk

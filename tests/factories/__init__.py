@@ -1,10 +1,12 @@
 """Plain functions that make rows. Each can be called again and again; what is not said is made up."""
 
 import hashlib
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
+from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.utils import timezone
@@ -16,6 +18,7 @@ from annotation.models import (
     Batch,
     BatchState,
     Box,
+    Delivery,
     Job,
     JobKind,
     JobState,
@@ -23,16 +26,23 @@ from annotation.models import (
     Patient,
     Project,
     Role,
+    Scope,
     Slide,
+    SlideFolder,
     Task,
     Taxonomy,
     Tile,
+    Upload,
     User,
+    Webhook,
+    WebhookEvent,
 )
 from annotation.services.annotations import BoxInput, Effort, import_annotation, submit
 from annotation.services.batches import create_batch, open_batch
 from annotation.services.projects import create_project, create_taxonomy
+from annotation.services.slides import SlideFacts
 from annotation.services.storage import store
+from annotation.services.tokens import make_token as make_token_of
 from annotation.taxonomies import HCT, ClassSpec, TaxonomySpec
 from inference.models import ModelVersion
 from inference.services.model_exports import ModelExport
@@ -76,6 +86,11 @@ def make_member(project: Project, role: Role = Role.ANNOTATOR, name: str = "", *
     return user
 
 
+def make_token(user: User, scope: Scope = Scope.LEAD, **fields) -> str:
+    """A token of the user, as the user is shown it once."""
+    return make_token_of(user=user, name="a program", scope=scope, **fields)[1]
+
+
 def make_patient(project: Project, code: str = "", *, locked: bool = False) -> Patient:
     return Patient.objects.create(project=project, code=code or f"P{next(_numbers):03d}", locked=locked)
 
@@ -83,10 +98,14 @@ def make_patient(project: Project, code: str = "", *, locked: bool = False) -> P
 def make_slide(
     project: Project, *, patient: Patient | None = None, tiles: int = 9, file: Path | None = None, **fields
 ) -> Slide:
-    """A slide of 1536 px width with tiles edge to edge; with `file` (the `smear` fixture) its tiles really open."""
+    """A slide of 1536 px width with tiles edge to edge; with `file` (the `smear` fixture) its tiles really open.
+
+    Without one its file is there, but empty.
+    """
     patient = patient or make_patient(project)
     digest = hashlib.sha256(f"{project.pk} {next(_numbers)}".encode()).hexdigest()
-    names = [store(file, f"slides/{project.pk}/{digest}/0{file.suffix}")] if file else ["slides/none.tif"]
+    name = f"slides/{project.pk}/{digest}/0{file.suffix if file else '.tif'}"
+    names = [store(file, name) if file else default_storage.save(name, ContentFile(b""))]
     values = {"name": f"{patient.code}.tif", "vendor": "generic-tiff", "width": 1536, "height": 1536, "mpp": 0.25}
     values |= {"tiling": "edge"}
     slide = Slide.objects.create(
@@ -101,6 +120,13 @@ def make_slide(
     Tile.objects.bulk_create(
         Tile(slide=slide, row=row, column=column, x=512 * column, y=512 * row, extent=512) for row, column in places
     )
+    return slide
+
+
+def lose_files(slide: Slide) -> Slide:
+    """Somebody has deleted the slide's files from the disk."""
+    for name in slide.files:
+        default_storage.delete(name)
     return slide
 
 
@@ -162,7 +188,7 @@ def make_version(
     project: Project, *, current: bool = False, snapshot_hash: str = "0" * 64, export: ModelExport | None = None
 ) -> ModelVersion:
     """A model version whose weights are a file, but not one that a detector could load."""
-    local = Path(default_storage.path(f"made/{next(_numbers)}.pt"))
+    local = Path(settings.DATA_DIR) / f"made/{next(_numbers)}.pt"
     local.parent.mkdir(parents=True, exist_ok=True)
     local.write_bytes(f"weights {next(_numbers)}".encode())
     config = {"image_size": 320, "epochs": 1}
@@ -252,6 +278,42 @@ def make_export(project: Project) -> Job:
     """An export job that has succeeded, with its archive in storage."""
     name = default_storage.save("exports/made.zip", ContentFile(b"PK an archive"))
     return make_job(project, state=JobState.SUCCEEDED, result={"file": name, "bytes": 13, "message": "0 tiles"})
+
+
+def make_label_import(project: Project, *, state: JobState = JobState.SUCCEEDED, step: str = "read", **fields) -> Job:
+    """A step of an import as it is done: labels of two class names were read, on one tile, and nothing is wrong."""
+    classes = [{"name": "neutrophil", "boxes": 1, "tiles": 1}, {"name": "Blast", "boxes": 2, "tiles": 1}]
+    found = {"format": "coco", "first_pixel": 1, "first_pixel_reason": "", "images": 0, "tiles": 1, "known": 1}
+    found |= {"boxes": 3, "classes": classes, "problems": [], "problems_count": 0}
+    arguments = {"step": step, "file": "imports/made.zip", "format": ""}
+    values = {"subject": "labels.zip", "arguments": arguments, "result": found if state == JobState.SUCCEEDED else {}}
+    return make_job(project, kind=JobKind.IMPORT_LABELS, state=state, **(values | fields))
+
+
+def make_webhook(project: Project, url: str = "http://127.0.0.1:9/", **fields) -> Webhook:
+    """A webhook that wants to know everything; its secret is made up."""
+    values = {"events": list(WebhookEvent.values), "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
+    return Webhook.objects.create(project=project, url=url, **(values | fields))
+
+
+def make_delivery(webhook: Webhook, **fields) -> Delivery:
+    """A message that waits."""
+    values = {"event": "test", "subject": f"test {next(_numbers)}", "body": "{}", "next_at": timezone.now()}
+    return Delivery.objects.create(webhook=webhook, **(values | fields))
+
+
+def make_upload(project: Project, user: User, *, size: int = 100, **fields) -> Upload:
+    """An upload of which nothing has come yet."""
+    values = {"name": "A.tif", "modified": 1_700_000_000_000, "fingerprint": "crc-32:00000000"}
+    values |= {"facts": asdict(SlideFacts(patient="", tiling="edge"))}
+    return Upload.objects.create(project=project, user=user, size=size, **(values | fields))
+
+
+def make_folder(project: Project, path: Path | str = "/nowhere", **fields) -> SlideFolder:
+    """A registered folder that nobody has looked into yet."""
+    values = {"patient_rule": "file", "facts": asdict(SlideFacts(patient="", tiling="edge")), "every_minutes": 60}
+    values |= {"next_look_at": timezone.now()}
+    return SlideFolder.objects.create(project=project, path=str(path), **(values | fields))
 
 
 def make_import_author(project: Project, name: str = "elsewhere") -> Author:

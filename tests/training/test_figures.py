@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from tests.training.engine.judged import judge, random_tiles
-from training.figures import FIGURES, Subject, draw
+from training.curve_chart import AXES, CurvePoint
+from training.figures import FIGURES, Subject, draw, draw_curve
 
 CODES = ("BLA", "LYM", "BAS")
 
@@ -53,3 +54,37 @@ def test_an_evaluation_of_before_there_were_curves_has_figures(name: str, subjec
 def test_there_is_no_other_figure(subject: Subject, tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         draw("histogram", subject, "svg", settings_folder=tmp_path)
+
+
+POINTS = [
+    CurvePoint(1, 0.31, 0.25, 0.4, expert_days=0.4, tiles=250, boxes=5020, alike=False),
+    CurvePoint(2, 0.42, 0.35, 0.5, expert_days=0.9, tiles=500, boxes=9811),
+    CurvePoint(4, 0.55, expert_days=1.1, tiles=750, boxes=15002, assisted=True),
+]
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_the_curve_is_one_column_wide_and_says_what_it_shows(axis: str, tmp_path: Path) -> None:
+    svg = draw_curve(POINTS, axis, "svg", settings_folder=tmp_path)
+    text = text_of(svg)
+    assert all(words in text for words in ("mAP@0.5", AXES[axis].label, "pre-labels"))
+    width = ElementTree.fromstring(svg).get("width")
+    assert float(width.removesuffix("pt")) == pytest.approx(85 / 25.4 * 72, abs=1)
+
+
+@pytest.mark.parametrize("file_format", ["svg", "pdf"])
+def test_the_same_curve_has_the_same_bytes(file_format: str, tmp_path: Path) -> None:
+    first, second = (draw_curve(POINTS, "days", file_format, settings_folder=tmp_path) for _ in range(2))
+    assert first == second
+    assert draw_curve(POINTS[:2], "days", file_format, settings_folder=tmp_path) != first
+
+
+def test_a_curve_does_not_change_how_other_figures_are_drawn(subject: Subject, tmp_path: Path) -> None:
+    before = draw("confusion", subject, "svg", settings_folder=tmp_path)
+    draw_curve(POINTS, "tiles", "svg", settings_folder=tmp_path)
+    assert draw("confusion", subject, "svg", settings_folder=tmp_path) == before
+
+
+def test_the_curve_has_no_other_axis(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        draw_curve(POINTS, "epochs", "svg", settings_folder=tmp_path)

@@ -2,12 +2,15 @@ from dataclasses import asdict, fields
 
 import pytest
 
+from annotation.services.policies import ReadingPolicy
+from tests import factories
 from training.engine.architectures import architectures
 from training.engine.config import RANGES, Recipe
-from training.forms import LABELS, RoundForm, model_choices, recipe_in_words
+from training.forms import LABELS, model_choices, recipe_in_words
+from training.round_form import SHOWN_EXAMPLES, RoundForm
 from training.services.rounds import RoundSettings
 
-FORM = {**asdict(RoundSettings()), "mode": "manual", "start_from": "scratch"}
+FORM = {**asdict(RoundSettings()), "readers": "", "mode": "manual", "start_from": "scratch"}
 FORM = {name: "" if value is None else value for name, value in FORM.items()}
 
 
@@ -25,7 +28,19 @@ def weights_folder(settings, tmp_path):
 
 def test_what_it_shows_of_settings_it_gives_back():
     settings = RoundSettings(
-        size=7, model="yolov8s", rotation=15, hue=0.1, patience=9, rare_classes="repeat", threads=3, learning_rate=1e-4
+        size=7,
+        audit=20,
+        patient_cap=9,
+        strategy="mix",
+        mix={"rare": 60, "uncertain": 30},
+        hold=True,
+        model="yolov8s",
+        rotation=15,
+        hue=0.1,
+        patience=9,
+        rare_classes="repeat",
+        threads=3,
+        learning_rate=1e-4,
     )
     form = RoundForm({**RoundForm.initial_of(settings), "mode": "manual", "cache_megabytes": ""})
     assert form.is_valid(), form.errors
@@ -110,3 +125,110 @@ def test_a_recipe_is_told_by_what_differs():
         ("Patience (epochs)", 9),
         ("Rotation (degrees)", 15.0),
     ]
+
+
+class TestSelection:
+    @pytest.fixture
+    def project(self, db):
+        return factories.make_project()
+
+    def form(self, project, **data):
+        return RoundForm({**FORM, **data}, project=project)
+
+    @pytest.fixture
+    def example(self, project):
+        truth = factories.make_truth(factories.make_tile(project), (1, 10, 20, 30, 40), (1, 60, 20, 30, 40))
+        return truth.boxes.first()
+
+    def test_each_class_that_is_trained_on_can_have_a_quota(self, project):
+        form = self.form(project, quota_0="", quota_1=20)
+        assert form.is_valid(), form.errors
+        assert form.settings().quotas == {"1": 20}
+        assert "quota_2" not in form.fields
+        assert RoundForm(initial=RoundForm.initial_of(form.settings()), project=project)["quota_1"].value() == 20
+
+    @pytest.mark.parametrize(
+        ("data", "field"),
+        [
+            ({"audit": 0}, "audit"),
+            ({"audit": 101}, "audit"),
+            ({"patient_cap": -1}, "patient_cap"),
+            ({"strategy": "best"}, "strategy"),
+            ({"strategy": "mix"}, "mix_rare"),
+            ({"mix_rare": 60, "mix_diverse": 50}, "mix_rare"),
+            ({"strategy": "like"}, "like"),
+            ({"strategy": "mix", "mix_like": 10}, "like"),
+            ({"like": ["9"]}, "like"),
+            ({"like_boxes": ["x"]}, "like_boxes"),
+            ({"like_boxes": ["9" * 400]}, "like_boxes"),
+        ],
+    )
+    def test_what_cannot_be_is_refused_and_shown(self, project, data, field):
+        form = self.form(project, **data)
+        assert list(form.errors) == [field]
+        assert form.selection_is_open or field == "strategy"
+
+    def test_classes_and_single_cells_are_examples(self, project, example):
+        form = self.form(project, strategy="like", like=["1"], like_boxes=[str(example.pk)])
+        assert form.is_valid(), form.errors
+        assert (form.settings().like, form.settings().like_boxes) == ([1], [example.pk])
+        (row,) = form.examples
+        assert (row.cell_class.number, row.count, row.ticked) == (1, 2, True)
+        assert {box.pk: ticked for box, ticked in row.boxes} == {example.pk: True, example.pk + 1: False}
+
+    def test_a_ticked_cell_is_shown_when_newer_ones_have_come(self, project, example):
+        for _ in range(SHOWN_EXAMPLES):
+            factories.make_truth(factories.make_tile(project), (1, 10, 20, 30, 40))
+        initial = RoundForm.initial_of(RoundSettings(like_boxes=[example.pk]))
+        (row,) = RoundForm(initial=initial, project=project).examples
+        assert row.boxes[0] == (example, True)
+        assert len(row.boxes) == 1 + SHOWN_EXAMPLES
+
+    def test_a_cell_that_is_not_confirmed_here_is_no_example(self, project):
+        other = factories.make_truth(factories.make_tile(), (1, 10, 20, 30, 40)).boxes.get()
+        form = self.form(project, strategy="like", like_boxes=[other.pk])
+        assert list(form.errors) == ["like_boxes"]
+
+    def test_more_of_the_selection_is_folded_while_nothing_in_it_is_special(self, project):
+        initial = RoundForm.initial_of(RoundSettings())
+        assert not RoundForm(initial=initial, project=project).selection_is_open
+        for special in ({"mix": {"rare": 5}}, {"quotas": {"1": 4}}, {"audit": 20}, {"patient_cap": 3}, {"like": [1]}):
+            initial = RoundForm.initial_of(RoundSettings(**special))
+            assert RoundForm(initial=initial, project=project).selection_is_open
+
+    def test_the_main_fields_stay_few(self, project):
+        names = [field.name for field in RoundForm(project=project).main_fields]
+        assert names[:4] == ["mode", "size", "strategy", "hold"]
+        assert not [name for name in names if name.startswith(("mix_", "quota_", "like", "audit", "patient"))]
+
+
+# How a batch is read
+
+
+def test_a_tile_is_read_once_unless_the_lead_says_otherwise():
+    form = RoundForm({key: value for key, value in FORM.items() if key not in asdict(ReadingPolicy())})
+    assert form.is_valid(), form.errors
+    assert (form.settings().policy, form.settings().readers) == ("single", 1)
+    assert not form.reading_is_open
+
+
+def test_independent_readers_and_a_blind_audit_can_be_set():
+    form = RoundForm(FORM | {"policy": "independent", "readers": "3", "blind_percent": "50"})
+    assert form.is_valid(), form.errors
+    settings = form.settings()
+    assert (settings.policy, settings.readers, settings.blind_share) == ("independent", 3, 0.5)
+    again = RoundForm(initial=RoundForm.initial_of(settings))
+    assert again.reading_is_open
+    assert (again["readers"].value(), again["blind_percent"].value()) == (3, 50)
+
+
+def test_a_share_of_reviews_can_be_set_and_none_is_kept():
+    form = RoundForm(FORM | {"policy": "reviewed", "readers": "", "review_percent": "0", "review_by": "disagreement"})
+    assert form.is_valid(), form.errors
+    assert (form.settings().review_share, form.settings().review_by) == (0.0, "disagreement")
+
+
+def test_independent_readers_need_their_number():
+    form = RoundForm(FORM | {"policy": "independent", "readers": ""})
+    assert not form.is_valid()
+    assert "How many" in form.errors["readers"][0]

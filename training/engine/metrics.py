@@ -20,6 +20,7 @@ from training.engine.ranking import (
     precision_recall_curve,
 )
 
+KEPT_DECIMALS = 6  # of resampled figures
 FEWEST_PATIENTS = 3  # resampling fewer than three patients says nothing about the next one
 AVERAGED = (
     "ap50",
@@ -65,6 +66,8 @@ class Evaluation:
     confusion: (classes + 1) rows by (classes + 1) columns, row = truth, column = detection, the last one background;
     each row sums to 1, or is all 0 if it has no box. Boxes are matched whatever their classes, at the confidence.
     map50_interval: 2.5 and 97.5 percentile of map50 over resampled patients (tiles, where there are fewer than 3).
+    map50_resampled: map50 of each resampling. The same tiles, boxes and seed are resampled alike, so that two detectors
+    can be compared in pairs. Empty in evaluations of before these were kept; None where no class was drawn.
     """
 
     classes: tuple[ClassEvaluation, ...]
@@ -81,6 +84,7 @@ class Evaluation:
     log_average_miss_rate: float | None
     confusion: tuple[tuple[float, ...], ...]
     map50_95: float | None = None
+    map50_resampled: tuple[float | None, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, strings and numbers; `from_json` gives the same evaluation back."""
@@ -88,6 +92,7 @@ class Evaluation:
         plain["classes"] = list(plain["classes"])
         plain["confusion"] = [list(row) for row in self.confusion]
         plain["map50_interval"] = None if self.map50_interval is None else list(self.map50_interval)
+        plain["map50_resampled"] = list(self.map50_resampled)
         return plain
 
     @classmethod
@@ -101,6 +106,7 @@ class Evaluation:
                 "classes": tuple(_class_from_json(entry) for entry in plain["classes"]),
                 "confusion": tuple(tuple(row) for row in plain["confusion"]),
                 "map50_interval": None if interval is None else (interval[0], interval[1]),
+                "map50_resampled": tuple(plain.get("map50_resampled", ())),
             }
         )
 
@@ -161,14 +167,14 @@ def evaluate(
     ]
     totals = np.sum([matches[index].totals(confidence) for index in judged], axis=0) if judged else np.zeros(4)
     precision, recall, f1, average_iou = _ratios(*totals)
-    interval, over = _interval(ranking, patients, bootstrap, seed)
+    resampled, over = _resampled(ranking, patients, bootstrap, seed)
     return Evaluation(
         classes=tuple(per_class),
         tiles=table.tiles,
         iou_threshold=iou_threshold,
         confidence=confidence,
         map50=_mean_average_precision(ranking, weights),
-        map50_interval=interval,
+        map50_interval=_interval(resampled),
         interval_over=over,
         precision=precision,
         recall=recall,
@@ -177,6 +183,7 @@ def evaluate(
         log_average_miss_rate=_mean([entry.log_average_miss_rate for entry in per_class if entry.truth_count]),
         confusion=_confusion(table, iou_threshold, confidence),
         map50_95=_mean([entry.ap50_95 for entry in per_class if entry.truth_count]),
+        map50_resampled=tuple(None if value is None else round(value, KEPT_DECIMALS) for value in resampled),
     )
 
 
@@ -247,25 +254,29 @@ def _mean_average_precision(matches: Sequence[Matches], weights: Floats) -> floa
     return _mean([average_precision(*item.curve(weights)[:2]) for item in present])
 
 
-def _interval(
+def _resampled(
     matches: Sequence[Matches], patients: Sequence[str], bootstrap: int, seed: int
-) -> tuple[tuple[float, float] | None, Literal["patients", "tiles"]]:
-    """The 95 % interval of map50 over resampled groups of tiles; the matches stay, only their weights change."""
+) -> tuple[list[float | None], Literal["patients", "tiles"]]:
+    """map50 over resampled groups of tiles, `bootstrap` times; the matches stay, only their weights change."""
     names, group = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
     over: Literal["patients", "tiles"] = "patients" if len(names) >= FEWEST_PATIENTS else "tiles"
     if over == "tiles":
         group = np.arange(len(patients))
     groups = int(group.max()) + 1 if len(group) else 0
     if not bootstrap or not groups:
-        return None, over
+        return [], over
     generator = np.random.default_rng(seed)
     drawn = generator.multinomial(groups, np.full(groups, 1 / groups), size=bootstrap)
-    values = [_mean_average_precision(matches, weights[group].astype(np.float64)) for weights in drawn]
-    known = [value for value in values if value is not None]
+    return [_mean_average_precision(matches, weights[group].astype(np.float64)) for weights in drawn], over
+
+
+def _interval(resampled: Sequence[float | None]) -> tuple[float, float] | None:
+    """The 95 % interval: 2.5 and 97.5 percentile of what is known."""
+    known = [value for value in resampled if value is not None]
     if not known:
-        return None, over
+        return None
     low, high = np.percentile(known, [2.5, 97.5])
-    return (float(low), float(high)), over
+    return float(low), float(high)
 
 
 def _confusion(table: Table, iou_threshold: float, confidence: float) -> tuple[tuple[float, ...], ...]:

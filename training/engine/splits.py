@@ -34,6 +34,8 @@ def split_by_patient(
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     strata = rarest_class(class_counts)
+    if np.unique(strata, return_counts=True)[1].max() < folds:
+        strata = np.zeros_like(strata)  # so few tiles that no class can be spread over the folds
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with fewer tiles than folds is common and harmless
         parts = splitter.split(np.zeros(len(strata)), strata, groups=np.asarray(patients, dtype=str))

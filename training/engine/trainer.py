@@ -19,7 +19,13 @@ from training.engine.training_run import CellTraining, outcome_in
 
 __all__ = ["Cancelled", "Outcome", "Progress", "TrainingConfig", "TrainingError", "outcome", "train"]
 
-NO_MEMORY = re.compile("out of memory|can't allocate memory|(not enough|insufficient) memory", re.IGNORECASE)
+# As CUDA, torch, OpenCV and C++ say it; oneDNN says only that it "could not create a primitive", which is what becomes
+# of an allocation that fails inside it: the same network with the same sizes of input was made of them a moment before.
+NO_MEMORY = re.compile(
+    "out of memory|can't allocate memory|(not enough|insufficient) memory|bad_alloc"
+    "|could not create a (primitive|memory)",
+    re.IGNORECASE,
+)
 
 
 def train(

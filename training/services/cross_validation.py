@@ -125,7 +125,7 @@ def _run_fold(running: RunningJob, found: CrossValidation, rows: Sequence[Snapsh
     settings = settings_of(found)
     train, validation = _training_parts([row for row in rows if row.tile_id not in held_out], found, settings.seed)
     report = _reporter(running, number, len(found.folds))
-    with work_dir(f"cross-validation-{found.pk}-{number}") as folder:
+    with work_dir(f"cross-validation-{found.pk}-{number}", resumed=True) as folder:
         try:
             trained = train_tiles(
                 running, found.project, settings, train=train, validation=validation, folder=folder, report=report

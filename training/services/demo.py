@@ -1,6 +1,7 @@
 """The demo: slides drawn in code, two manual rounds answered from their own truth, a third one left to the visitor."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from annotation.services.projects import set_locked
 from annotation.services.slides import SlideFacts, import_slide
 from annotation.services.truth import Truth, countable_tiles, enter_truth, read_truth
 from annotation.slides.smear import draw_smear
+from inference.models import DetectorKind
 from training.models import Mode, Round, RoundState
 from training.services.rounds import RoundSettings, close_round, start_round
 
@@ -22,11 +24,9 @@ SEED = 20220513
 POLL_SECONDS = 1.0
 NOT_COUNTABLE = "thick or debris in part: not countable"
 # Small enough for six minutes on two cores; the cells drawn in code are easy to learn.
-MANUAL = {
-    1: RoundSettings(size=90, strategy="random", epochs=24),
-    2: RoundSettings(size=90, strategy="random", epochs=16, from_previous=True),
-}
-ASSISTED = RoundSettings(size=30, strategy="rare", epochs=20, from_previous=True)
+QUICK = RoundSettings(size=90, strategy="random", kind=DetectorKind.ONE_STAGE, epochs=24)
+MANUAL = {1: QUICK, 2: replace(QUICK, epochs=16, from_previous=True)}
+ASSISTED = replace(QUICK, size=30, strategy="rare", epochs=20, from_previous=True)
 
 
 def slides_folder() -> Path:

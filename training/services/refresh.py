@@ -113,7 +113,7 @@ def _make(running: RunningJob, round_: Round, before: ModelVersion | None) -> Mo
     with work_dir(f"refresh-{running.job.pk}") as folder:
         head = _retrain(running, snapshot, before, folder)
         running.report(SHARES["head"], "exporting for OpenVINO, and measuring the export against torch", at_once=True)
-        weights = local_path(before.weights)
+        weights = local_path(before.weights, called=f"the weights of {before}")
         image_size = int(before.config["image_size"])
         export = make_export(
             weights=weights,
@@ -142,7 +142,7 @@ def _retrain(running: RunningJob, snapshot: Snapshot, before: ModelVersion, fold
     running.report(0.0, "cutting out the cells", at_once=True)
     with told(running):
         path, accuracy = retrain_head(
-            local_path(before.classifier),
+            local_path(before.classifier, called=f"the classifier of {before}"),
             training_tiles(list(rows_of(snapshot).filter(part=Part.TRAIN))),
             training_tiles(list(rows_of(snapshot).filter(part=Part.VALIDATION))),
             [one.name for one in classes],

@@ -1,6 +1,7 @@
 """The round as a machine: each step is a job; a step that ended starts the next in the same transaction.
 
-    selecting -> pre-labelling (assisted rounds) -> annotating -> closing -> training -> evaluating -> done
+    selecting -> reviewing (if the lead wants) -> pre-labelling (assisted rounds) -> annotating -> closing -> training
+    -> evaluating -> done
 
 A step's job may run twice: it looks whether the round is still at its step and otherwise does nothing.
 """
@@ -14,17 +15,20 @@ from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from annotation.models import JobKind, Project, User
+from annotation.models import JobKind, Project, Task, User
 from annotation.services.batches import close_batch, create_batch, open_batch
 from annotation.services.events import record
 from annotation.services.jobs import JobError, RunningJob, cancel_job, create_job, retry_job
+from annotation.services.policies import ReadingPolicy
 from annotation.services.projects import NotAllowed
 from inference.models import ModelVersion
-from inference.services.choosing import choose_tiles
+from inference.services.choosing import Selection, choose_tiles, summed
 from inference.services.pre_labels import pre_label_batch
 from inference.services.registry import current_version
+from inference.services.swapping import keep_candidates, swap_out
 from training.models import Mode, Round, RoundState
 from training.services.evaluations import evaluate_version, promote_if_better
+from training.services.model_notices import tell_model_done
 from training.services.runs import train_snapshot
 from training.services.snapshots import take_snapshot
 from training.services.training_settings import TrainingSettings
@@ -40,11 +44,13 @@ STEP_JOBS = {
 
 
 @dataclass(frozen=True)
-class RoundSettings(TrainingSettings):
-    """What the lead sets for a round: its batch, and how its detector is trained."""
+class RoundSettings(ReadingPolicy, Selection, TrainingSettings):
+    """What the lead sets for a round: how its batch is chosen and read, and how its detector is trained.
 
-    size: int = 250
-    strategy: str = "rare"
+    hold: whether the batch waits until a lead has looked at it and released it.
+    """
+
+    hold: bool = False
 
 
 # Where there is a GPU. A web process never imports torch, so it looks for the device's file.
@@ -84,6 +90,27 @@ def start_round(*, project: Project, mode: Mode, settings: RoundSettings, user: 
 
 
 @transaction.atomic
+def swap_task(*, round_: Round, task: Task, user: User | None) -> None:
+    """Exchange the tile of a task of the batch that waits for its release; see `swap_out`. Raises NotAllowed."""
+    # The row is locked, so that the batch is not released half-way.
+    here = Round.objects.select_for_update().get(pk=round_.pk)
+    if here.state != RoundState.REVIEWING or here.batch_id != task.batch_id:
+        raise NotAllowed(f"The batch of {round_} does not wait to be released: its tiles stay as they are.")
+    swap_out(task=task, user=user)
+
+
+@transaction.atomic
+def release_round(*, round_: Round, user: User | None) -> None:
+    """Let the batch that a lead has looked at go on. Raises NotAllowed in any other state, so for who comes second."""
+    assisted = round_.mode == Mode.ASSISTED
+    there = RoundState.PRE_LABELLING if assisted else RoundState.ANNOTATING
+    if not _move(round_, RoundState.REVIEWING, there, user=user):
+        raise NotAllowed(f"The batch of {round_} does not wait to be released.")
+    if not assisted and round_.batch is not None:
+        open_batch(batch=round_.batch, user=user)
+
+
+@transaction.atomic
 def close_round(*, round_: Round, user: User | None) -> None:
     """End the annotating of a round and go on to training. Raises NotAllowed in any other state, or with no work."""
     if round_.batch is None or not round_.batch.tasks.filter(state="submitted").exists():
@@ -120,6 +147,8 @@ def _move(round_: Round, here: RoundState, there: RoundState, *, user: User | No
     round_.refresh_from_db()
     record(project=round_.project, user=user, verb=f"{here} ended", subject=round_)
     _queue_step(round_, user)
+    if there == RoundState.DONE:
+        tell_model_done(round_)
     return True
 
 
@@ -154,31 +183,37 @@ def step(
 def select(running: RunningJob, round_: Round) -> dict[str, Any]:
     settings, assisted = settings_of(round_), round_.mode == Mode.ASSISTED
     version = current_version(round_.project) if assisted else None
-    choices, expected = choose_tiles(
+    chosen = choose_tiles(
         project=round_.project,
-        strategy=settings.strategy,
-        size=settings.size,
+        selection=settings,
         seed=settings.seed + round_.number,
         version=version,
         on_progress=lambda done, total: running.report(0.9 * done / total, f"looked at {done} of {total} tiles"),
     )
-    if not choices:
-        raise JobError("No unlabelled tile is left outside the locked test set: import more slides.", code="no-tiles")
+    left_out = f" Left out, gone from storage: {', '.join(chosen.left_out)}." if chosen.left_out else ""
+    if not chosen.choices:
+        text = "No unlabelled tile is left outside the locked test set: import more slides."
+        raise JobError(text + left_out, code="no-tiles")
     with transaction.atomic():
         batch = create_batch(
             project=round_.project,
             name=f"Round {round_.number}",
-            choices=[(choice.tile_id, choice.reason) for choice in choices],
-            expected=expected,
+            choices=[(choice.tile_id, choice.reason) for choice in chosen.choices],
+            audits=[choice.tile_id for choice in chosen.choices if choice.audit],
+            policy=settings,
+            expected=summed([chosen.expected[choice.tile_id] for choice in chosen.choices] if assisted else []),
             user=running.job.created_by,
         )
-        if not assisted:
-            open_batch(batch=batch)
+        keep_candidates(batch=batch, chosen=chosen)
         there = RoundState.PRE_LABELLING if assisted else RoundState.ANNOTATING
+        if settings.hold:
+            there = RoundState.REVIEWING
+        if there == RoundState.ANNOTATING:
+            open_batch(batch=batch)
         if not _move(round_, RoundState.SELECTING, there, user=running.job.created_by, batch=batch):
             transaction.set_rollback(True)
             return {"message": "done by an earlier attempt"}
-    return {"batch": batch.pk, "message": f"{len(choices)} tiles"}
+    return {"batch": batch.pk, "message": f"{len(chosen.choices)} tiles{'.' + left_out if left_out else ''}"}
 
 
 def pre_label(running: RunningJob, round_: Round) -> dict[str, Any]:

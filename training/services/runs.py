@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
-
 from annotation.models import Box, CellClass, Project, Tile
 from annotation.services.exports import tile_name
 from annotation.services.jobs import RunningJob
@@ -89,7 +87,7 @@ def train_snapshot(
     def report(share: float, text: str, seconds_left: float | None) -> None:
         running.report(share, text, seconds_left=seconds_left)
 
-    with work_dir(f"train-{key}") as folder:
+    with work_dir(f"train-{key}", resumed=True) as folder:
         trained = train_tiles(
             running,
             project,
@@ -109,17 +107,16 @@ def train_snapshot(
             classifier=trained.classifier,
         )
         running.check()
-        with transaction.atomic():
-            version = register_version(
-                project=project,
-                weights=trained.weights,
-                classifier=trained.classifier,
-                snapshot_hash=snapshot.content_hash,
-                config=asdict(settings) | {"started_from": trained.start.name},
-                export=export,
-                user=running.job.created_by,
-            )
-            on_version(version)
+        version = register_version(
+            project=project,
+            weights=trained.weights,
+            classifier=trained.classifier,
+            snapshot_hash=snapshot.content_hash,
+            config=asdict(settings) | {"started_from": trained.start.name},
+            export=export,
+            user=running.job.created_by,
+            on_version=on_version,
+        )
     return version, trained.in_words()
 
 

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from annotation.models import Box, Project, Tile
 from annotation.services.batches import LockedPatient
-from annotation.services.exports import truth_tiles
+from annotation.services.exports import TrainingFacts, truth_tiles
 from annotation.services.jobs import JobError
 from training.engine.splits import TooFewPatients, validation_split
 from training.models import Part, Snapshot, SnapshotTile
@@ -84,7 +84,9 @@ def split_tiles(tiles: Sequence[Tile], *, seed: int) -> tuple[list[str], str]:
     return [Part.VALIDATION if index in held_out else Part.TRAIN for index in range(len(tiles))], note[:200]
 
 
-def parts_of_newest(project: Project) -> dict[int, str]:
-    """Tile key to part, in the project's newest snapshot."""
+def facts_of_newest(project: Project) -> TrainingFacts:
+    """What an export says of the project's newest snapshot."""
     newest = project.snapshots.order_by("-pk").first()
-    return dict(newest.tiles.values_list("tile_id", "part")) if newest else {}
+    if newest is None:
+        return TrainingFacts({})
+    return TrainingFacts(dict(newest.tiles.values_list("tile_id", "part")), newest.content_hash)

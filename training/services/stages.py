@@ -96,7 +96,7 @@ def finds_alike(version: ModelVersion, settings: TrainingSettings) -> bool:
 
 def _weights_of(version: ModelVersion) -> Path:
     try:
-        return local_path(version.weights)
+        return local_path(version.weights, called=f"the weights of {version}")
     except FileNotFoundError as error:
         raise JobError(f"The weights of {version} are gone from storage.") from error
 
@@ -164,4 +164,4 @@ def classifier_config(settings: TrainingSettings, start: Start) -> "ClassifierCo
     version = start.version
     if version is None or not version.classifier or version.config.get("backbone", "") != settings.backbone:
         return config
-    return replace(config, start=local_path(version.classifier))
+    return replace(config, start=local_path(version.classifier, called=f"the classifier of {version}"))

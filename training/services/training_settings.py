@@ -29,7 +29,7 @@ class TrainingSettings(Recipe):
     Training starts from scratch, unless from the project's current model or from a weights file.
     """
 
-    kind: str = DetectorKind.ONE_STAGE
+    kind: str = DetectorKind.TWO_STAGE
     model: str = "yolo11n"
     epochs: int = 60
     image_size: int = 320
@@ -83,7 +83,7 @@ def start_of(settings: TrainingSettings, project: Project) -> Start:
     if current is None:
         return Start()
     try:
-        return Start(local_path(current.weights), str(current), current)
+        return Start(local_path(current.weights, called=f"the weights of {current}"), str(current), current)
     except FileNotFoundError as error:
         raise JobError(f"The weights of {current}, to start from, are gone from storage.") from error
 

@@ -3,15 +3,16 @@
 from pathlib import PurePath
 from typing import IO
 
-from django.core.files.storage import default_storage
+from django.core.files import File
 from django.http import FileResponse, Http404, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_POST
 
-from annotation.models import Role
-from annotation.services.storage import cache_dir
-from annotation.views.request import SignedIn
+from annotation.models import Role, User
+from annotation.services.events import record
+from annotation.services.storage import cache_dir, open_stored
+from annotation.views.request import SignedIn, sent_file
 from inference.models import ModelVersion
 from inference.services.model_archives import openvino_archive, two_stage_archive
 from inference.services.onnx_files import onnx_file, queue_onnx
@@ -26,20 +27,24 @@ def _stem(version: ModelVersion) -> str:
     return f"marrowloop-{version.project_id}-model-{version.number}"
 
 
-def _download(file: IO[bytes], name: str) -> FileResponse:
+def _download(user: User, version: ModelVersion, file: "IO[bytes] | File[bytes]", name: str) -> FileResponse:
+    record(project=version.project, user=user, verb="downloaded", subject=name)
     suffix = PurePath(name).suffix
     content_type = "application/zip" if suffix == ".zip" else "application/octet-stream"
-    return FileResponse(file, as_attachment=True, filename=name, content_type=content_type)
+    return sent_file(file, name, content_type)
 
 
 @require_GET
 def model_weights(request: SignedIn, pk: int) -> HttpResponseBase:
-    """One .pt file, or of a two-stage version a .zip of its two."""
-    version = version_for(request, pk, Role.REVIEWER)
+    return weights_of(version_for(request, pk, Role.REVIEWER), request.user)
+
+
+def weights_of(version: ModelVersion, user: User) -> HttpResponseBase:
+    """One .pt file, or of a two-stage version a .zip of its two. Raises Http404 if they are gone."""
     try:
         if version.classifier:
-            return _download(two_stage_archive(version), f"{_stem(version)}.zip")
-        return _download(default_storage.open(version.weights), f"{_stem(version)}.pt")
+            return _download(user, version, two_stage_archive(version), f"{_stem(version)}.zip")
+        return _download(user, version, open_stored(version.weights), f"{_stem(version)}.pt")
     except FileNotFoundError as error:
         raise Http404("The weights are gone from storage.") from error
 
@@ -48,7 +53,7 @@ def model_weights(request: SignedIn, pk: int) -> HttpResponseBase:
 def model_openvino(request: SignedIn, pk: int) -> HttpResponseBase:
     version = version_for(request, pk, Role.REVIEWER)
     try:
-        return _download(openvino_archive(version), f"{_stem(version)}-openvino.zip")
+        return _download(request.user, version, openvino_archive(version), f"{_stem(version)}-openvino.zip")
     except FileNotFoundError as error:
         raise Http404(str(error)) from error
 
@@ -60,7 +65,7 @@ def model_onnx(request: SignedIn, pk: int) -> HttpResponseBase:
     if made is None:
         raise Http404("There is no ONNX file of this model: make it first.")
     suffix = "-onnx.zip" if version.classifier else ".onnx"
-    return _download(default_storage.open(made["file"]), f"{_stem(version)}{suffix}")
+    return _download(request.user, version, open_stored(made["file"]), f"{_stem(version)}{suffix}")
 
 
 @require_POST

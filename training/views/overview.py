@@ -7,15 +7,24 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from annotation.access import get_project_for, may_create_projects, projects_of, role_in
-from annotation.models import Batch, BatchState, Project, Role, TaskState, Tile
-from annotation.selectors import batches_to_continue, class_rows, expert_hours, largest, pool_of, truth_counts
+from annotation.access import get_project_for, may_create_projects, projects_of, require_role, role_in
+from annotation.models import Batch, Project, Role, TaskKind, TaskState, Tile, User
+from annotation.selectors import (
+    batches_to_continue,
+    class_rows,
+    expert_hours,
+    largest,
+    pool_of,
+    truth_counts,
+    work_in,
+)
 from annotation.services.jobs import active_jobs
 from annotation.views.request import SignedIn, page_of
 from inference.services.registry import current_version
+from training.curve import curve_points, plateau_of
 from training.curve_chart import curve_chart
 from training.models import RoundState
-from training.selectors import curve_points, round_rows, score_of
+from training.selectors import round_rows, score_of
 from training.services.rounds import MANUAL_ROUNDS
 from training.views.live import live_page, stamp_of
 
@@ -40,13 +49,18 @@ def home(request: SignedIn) -> HttpResponse:
         )
     batches = batches_to_continue(request.user)
     for row in batches:
-        row["url"] = reverse("batch_annotate", args=[row["batch"].pk])
+        row["url"] = annotate_url(row["batch"], row["kind"])
     context = {
         "continue_batches": batches,
         "projects": rows,
         "can_create": may_create_projects(request.user),
     }
     return render(request, "annotation/home.html", context)
+
+
+def annotate_url(batch: Batch, kind: TaskKind) -> str:
+    """Where a batch's tiles are read, or reviewed."""
+    return reverse("batch_annotate", args=[batch.pk]) + ("?review=1" if kind == TaskKind.REVIEW else "")
 
 
 @require_GET
@@ -74,26 +88,27 @@ def project(request: SignedIn, pk: int) -> HttpResponse:
         "expert_hours": expert_hours(found),
         "confirmed_tiles": tiles.filter(truth__isnull=False).count(),
         "pool_tiles": pool_of(found).count(),
-        "curve": curve_chart(curve_points(rounds), width=CURVE_WIDTH, height=CURVE_HEIGHT),
+        "curve": curve_chart(curve_points(rounds, found.hours_per_expert_day), width=CURVE_WIDTH, height=CURVE_HEIGHT),
+        "plateau": plateau_of(rounds),
         "rounds": rounds,
         "class_counts": counts,
         "class_max": largest(counts),
-        "next_step": next_step(found, lead=shared["can_lead"]),
+        "next_step": next_step(found, request.user, require_role(request.user, found, Role.ANNOTATOR)),
     }
     return render(request, "annotation/project.html", context)
 
 
-def next_step(project: Project, *, lead: bool) -> dict[str, Any] | None:
-    """The one thing to do next: for the lead where the loop stands, for the others to annotate."""
-    batch = (
-        Batch.objects.filter(project=project, state=BatchState.OPEN)
-        .filter(tasks__state__in=[TaskState.OPEN, TaskState.LEASED])
-        .first()
-    )
-    if batch is not None:
-        url = reverse("batch_annotate", args=[batch.pk])
-        return {"label": f"Annotate {batch}", "url": url, "method": "get", "why": "Its batch is waiting for readers."}
-    if not lead:
+def next_step(project: Project, user: User, role: Role) -> dict[str, Any] | None:
+    """The one thing to do next: where a batch has work for the user, that; for the lead else where the loop stands."""
+    for row in work_in(project, user, role):
+        review = row["kind"] == TaskKind.REVIEW
+        return {
+            "label": f"{'Review' if review else 'Annotate'} {row['batch']}",
+            "url": annotate_url(row["batch"], row["kind"]),
+            "method": "get",
+            "why": "Its reviews are waiting." if review else "Its batch is waiting for readers.",
+        }
+    if not role.covers(Role.LEAD):
         return None
     if not project.slides.exists():
         url = reverse("project_slides", args=[project.pk]) + "#import"
@@ -112,6 +127,12 @@ def next_step(project: Project, *, lead: bool) -> dict[str, Any] | None:
     url = reverse("round", args=[round_.pk])
     if round_.failed:
         return {"label": f"See why {round_} stopped", "url": url, "method": "get", "why": "A step failed."}
+    if round_.state == RoundState.REVIEWING:
+        return {"label": f"Release {round_}", "url": url, "method": "get", "why": "Its batch waits for a look at it."}
     if round_.state == RoundState.ANNOTATING:
+        tasks = round_.batch.tasks.filter(state__in=[TaskState.OPEN, TaskState.LEASED]).count() if round_.batch else 0
+        if tasks:
+            why = f"{tasks} {'tile is' if tasks == 1 else 'tiles are'} still with the other readers."
+            return {"label": f"See {round_}", "url": url, "method": "get", "why": why}
         return {"label": f"Close {round_} and train", "url": url, "method": "get", "why": "Every tile is read."}
     return {"label": f"Watch {round_}", "url": url, "method": "get", "why": f"It is {round_.state}."}

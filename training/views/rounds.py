@@ -1,37 +1,47 @@
 """Rounds: the list, starting one, following and closing it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.core.paginator import Paginator
+from django.db.models import Count, Q
+from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_htmx.http import HttpResponseClientRefresh
 
 from annotation.access import get_for, get_project_for
-from annotation.models import Role, TaskState, Tile
+from annotation.models import Role, Task, TaskKind, TaskState, Tile
 from annotation.selectors import class_rows, largest, truth_counts
 from annotation.services.batches import progress_of
+from annotation.services.policies import in_words as reading_in_words
 from annotation.services.projects import NotAllowed
 from annotation.views.request import SignedIn, page_of
 from inference.models import DetectorKind
-from training.forms import RoundForm, recipe_in_words
+from inference.services.choosing import confirmed_counts, confirmed_tiles, in_words
+from training.forms import recipe_in_words
 from training.models import Mode, Round, RoundState
+from training.round_form import RoundForm, proposed_round
 from training.selectors import round_rows, round_steps
 from training.services.refresh import refreshes_of, start_refresh, why_not_refresh
 from training.services.rounds import (
     RoundSettings,
     cancel_round,
     close_round,
-    default_settings,
-    next_mode,
+    release_round,
     retry_round,
     settings_of,
     start_round,
+    swap_task,
 )
 from training.services.runs import classes_not_trained
 from training.views.live import live_page, stamp_of
+from training.views.schedule import next_run_of
 
 THUMBNAILS = 12
+REVIEWED_PER_PAGE = 60
 REFRESHES_SHOWN = 3
 
 
@@ -44,19 +54,14 @@ def project_rounds(request: SignedIn, pk: int) -> HttpResponse:
         "rounds": rows,
         "can_start": shared["can_lead"] and all(row["round"].is_over for row in rows),
     }
-    return render(request, "training/rounds.html", context)
+    return render(request, "training/rounds.html", context | next_run_of(project))
 
 
 @require_http_methods(["GET", "POST"])
 def round_new(request: SignedIn, pk: int) -> HttpResponse:
     project = get_project_for(request.user, pk, Role.LEAD)
     newest = project.rounds.order_by("-number").first()
-    mode = next_mode(project)
-    initial = RoundForm.initial_of(settings_of(newest) if newest else default_settings()) | {
-        "mode": mode,
-        "strategy": "rare" if mode == Mode.ASSISTED else "random",
-    }
-    form = RoundForm(request.POST or None, initial=initial)
+    form = RoundForm(request.POST or None, initial=proposed_round(project), project=project)
     if request.method == "POST" and form.is_valid():
         try:
             started = start_round(
@@ -103,6 +108,7 @@ def round_(request: SignedIn, pk: int) -> HttpResponse:
     expected = found.batch.expected if found.batch else {}
     every = truth_counts(Tile.objects.filter(slide__project=found.project))
     rows = class_rows(found.project, counts, expected, project_counts=every)
+    reviewing = _review(found, request.GET.get("page")) if found.state == RoundState.REVIEWING else {}
     submitted = found.batch is not None and found.batch.tasks.filter(state=TaskState.SUBMITTED).exists()
     context = (
         shared
@@ -115,24 +121,75 @@ def round_(request: SignedIn, pk: int) -> HttpResponse:
             "class_counts": rows,
             "class_max": largest(rows),
             "has_expected": bool(expected),
-            "tasks": found.batch.tasks.select_related("tile__slide", "reader")[:THUMBNAILS] if found.batch else [],
+            "tasks": _first_tasks(found),
             "settings": _described(found),
             "refreshes": list(refreshes_of(found)[:REFRESHES_SHOWN]),
             "can_refresh": can_lead and not why_not_refresh(found),
+            "can_release": can_lead and found.state == RoundState.REVIEWING,
             "can_close": can_lead and found.state == RoundState.ANNOTATING and submitted,
             "can_retry": can_lead and found.failed,
             "can_cancel": can_lead and not found.is_over,
         }
+        | reviewing
     )
     return render(request, "training/round.html", context)
+
+
+def _first_tasks(found: Round) -> Iterable[Task]:
+    """One task of each of the batch's first tiles."""
+    if found.batch is None:
+        return []
+    readings = found.batch.tasks.filter(kind=TaskKind.READING, replica=0)
+    return readings.select_related("tile__slide", "reader")[:THUMBNAILS]
+
+
+def _review(found: Round, page: str | None) -> dict[str, Any]:
+    """What the page of a batch shows that waits for its release."""
+    batch = found.batch
+    if batch is None:
+        return {}
+    counts = confirmed_counts(found.project)
+    rows = class_rows(found.project, counts, batch.expected)
+    confirmed = dict(
+        confirmed_tiles(found.project).values_list("slide__patient__code").annotate(tiles=Count("pk")).order_by()
+    )
+    readings = batch.tasks.filter(replica=0)
+    patients = (
+        readings.values("tile__slide__patient__code")
+        .annotate(tiles=Count("pk"), audits=Count("pk", filter=Q(audit=True)))
+        .order_by("-tiles", "tile__slide__patient__code")
+    )
+    tasks = readings.select_related("tile__slide").order_by("position", "pk")
+    shown = Paginator(tasks, REVIEWED_PER_PAGE).get_page(page)
+    return {
+        "tasks": shown,
+        "page_number": shown.number,
+        "total": shown.paginator.count,
+        "class_counts": rows,
+        "class_max": largest(rows),
+        "has_expected": bool(batch.expected),
+        "patients": [
+            {
+                "code": row["tile__slide__patient__code"],
+                "tiles": row["tiles"],
+                "audits": row["audits"],
+                "confirmed": confirmed.get(row["tile__slide__patient__code"], 0),
+            }
+            for row in patients
+        ],
+    }
 
 
 def _described(found: Round) -> list[tuple[str, object]]:
     settings = settings_of(found)
     start = settings.weights_file or ("the current model" if settings.from_previous else "scratch")
+    selection = [("Selection", "random")]  # without a model
+    if found.mode == Mode.ASSISTED:
+        selection = in_words(settings, dict(found.project.taxonomy.classes.values_list("number", "name")))
     rows: list[tuple[str, object]] = [
         ("Tiles", settings.size),
-        ("Selection", settings.strategy),
+        *selection,
+        ("Reading", reading_in_words(settings)),
         ("Detector", f"{settings.kind}, {settings.model}"),
         ("Epochs", _epochs(settings)),
         ("Image size", f"{settings.image_size} px"),
@@ -164,6 +221,39 @@ def _act(request: SignedIn, pk: int, write: Callable[..., object]) -> HttpRespon
     except NotAllowed as error:
         messages.error(request, str(error))
     return redirect("round", pk)
+
+
+@require_POST
+def round_release(request: SignedIn, pk: int) -> HttpResponse:
+    return _act(request, pk, release_round)
+
+
+@require_POST
+def round_swap(request: SignedIn, pk: int, task: int) -> HttpResponse:
+    """Exchange a tile. `tile` names the one that was seen, `page` the page that it is on."""
+    found = _round_for(request, pk, Role.LEAD)
+    seen = Task.objects.filter(batch=found.batch, pk=task).select_related("batch__project", "tile__slide").first()
+    if seen is None:
+        raise Http404
+    page = request.POST.get("page", "")
+    try:
+        if request.POST.get("tile") != str(seen.tile_id):
+            raise NotAllowed(f"This place has another tile by now, {seen.tile}: look at it first.")
+        swap_task(round_=found, task=seen, user=request.user)
+    except NotAllowed as error:
+        messages.error(request, str(error))
+        if request.htmx:
+            return HttpResponseClientRefresh()
+    if not request.htmx:
+        query = f"?page={page}" if page.isdecimal() else ""
+        return redirect(f"{reverse('round', args=[pk])}{query}#task-{task}")
+    found.refresh_from_db()
+    context = _review(found, page) | {
+        "round": found,
+        "task": Task.objects.select_related("tile__slide").get(pk=task),
+        "can_release": True,
+    }
+    return render(request, "training/review_swapped.html", context)
 
 
 @require_POST

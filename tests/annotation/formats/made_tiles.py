@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from annotation.formats.coco import read_coco, write_coco
+from annotation.formats.csv_table import read_csv, write_csv
 from annotation.formats.labelimg import read_labelimg, write_labelimg
 from annotation.formats.records import SPLITS, Dataset, LabelledBox, LabelledTile
 from annotation.formats.voc import read_voc, write_voc
@@ -32,6 +33,8 @@ FORMATS = {
     "labelimg yolo": Format(partial(write_labelimg, flavour="yolo"), partial(read_labelimg, flavour="yolo")),
     "coco": Format(write_coco, read_coco),
 }
+# CSV has neither images nor their suffixes, so it is not among those that every test goes through.
+CSV = Format(write_csv, read_csv)
 
 
 def some_tiles() -> list[LabelledTile]:

@@ -76,12 +76,16 @@ def test_a_running_lease_goes_to_nobody_else(batch, reader):
     assert claim_next(batch=batch, reader=factories.make_user()) != first
 
 
-def test_a_lease_that_ran_out_comes_back(batch, reader):
+def test_a_lease_that_ran_out_comes_back_after_what_nobody_has_begun(batch, reader):
     now = timezone.now()
     first = claim_next(batch=batch, reader=reader, now=now)
     other = factories.make_user()
-    again = claim_next(batch=batch, reader=other, now=now + SHORTEST_LEASE + timedelta(seconds=1))
-    assert (again, again.reader) == (first, other)
+    later = now + SHORTEST_LEASE + timedelta(seconds=1)
+    assert claim_next(batch=batch, reader=other, now=later) != first
+    batch.tasks.filter(state=TaskState.OPEN).update(state=TaskState.SUBMITTED)
+    again = claim_next(batch=batch, reader=factories.make_user(), now=later)
+    assert again == first
+    assert claim_next(batch=batch, reader=reader, now=later) is None
 
 
 def test_a_skipped_or_submitted_task_goes_to_nobody(batch, reader):

@@ -11,7 +11,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from PIL import Image
 
 from annotation.models import Event, JobKind, JobState, Patient, Slide, Tile
-from annotation.services.exports import run_export
+from annotation.services.exports import TrainingFacts, run_export
 from annotation.services.jobs import run_job
 from annotation.services.slides import SlideFacts, import_staged, stage_uploads
 from annotation.services.tiles import open_slide, read_tile, read_tiles, slide_jpeg, tile_jpeg
@@ -153,7 +153,7 @@ def exported(project, format_name):
     """The archive of an export with images, name to content."""
     arguments = {"format": format_name, "images": True, "part": "all"}
     job = factories.make_job(project, kind=JobKind.EXPORT, arguments=arguments)
-    run_job(job_pk=job.pk, function=lambda running: run_export(running, parts={}))
+    run_job(job_pk=job.pk, function=lambda running: run_export(running, facts=TrainingFacts({})))
     job.refresh_from_db()
     assert job.state == JobState.SUCCEEDED, job.message
     with zipfile.ZipFile(default_storage.open(job.result["file"])) as archive:

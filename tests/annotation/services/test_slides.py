@@ -378,8 +378,10 @@ def test_an_import_that_fails_while_its_rows_are_written_leaves_none_and_can_be_
 
 
 def test_a_missing_slide_file_is_explained(project):
+    tile = factories.make_tile(project)
+    factories.lose_files(tile.slide)
     with pytest.raises(SlideError, match="missing from storage"):
-        read_tile(factories.make_tile(project))
+        read_tile(tile)
 
 
 @pytest.mark.parametrize(

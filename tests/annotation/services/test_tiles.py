@@ -118,6 +118,7 @@ def test_a_crop_is_kept_and_drawn_again_when_it_was_thrown_away(cell):
 def test_a_crop_of_a_slide_whose_file_is_gone_says_so_and_leaves_nothing():
     tile = factories.make_tile()
     made = factories.make_truth(tile, (0, 100, 120, 60, 50)).boxes.get()
+    factories.lose_files(tile.slide)
     with pytest.raises(SlideError, match="missing from storage"):
         crop_jpeg(Box.objects.get(pk=made.pk))
     assert not [path for path in cache_dir().rglob("*") if path.is_file()]

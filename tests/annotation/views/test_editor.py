@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from annotation.models import Annotation, BatchState, Draft, Role, TaskState
 from annotation.services.batches import claim_next, close_batch
+from annotation.services.policies import ReadingPolicy
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -620,3 +621,66 @@ def test_work_from_another_readers_page_is_not_taken(client, task, reader, view,
     assert response.status_code == status
     task.refresh_from_db()
     assert (task.drafts.exists() or task.annotations.exists() or task.skip_reason != "") == (status == 200)
+
+
+# Reviews, and readers who do not see each other
+
+
+@pytest.fixture
+def shared(client):
+    """A tile for two readers, of whom one has read it."""
+    project = factories.make_project()
+    tiles = factories.make_slide(project, tiles=1).tiles.all()
+    batch = factories.make_batch(project, tiles, policy=ReadingPolicy("independent", readers=2))
+    first = factories.make_member(project, name="first")
+    factories.submit_task(claim_next(batch=batch, reader=first), first, (0, 10, 10, 40, 40))
+    client.force_login(factories.make_member(project, name="second"))
+    return batch
+
+
+def test_a_reader_does_not_see_what_another_has_drawn(client, shared):
+    theirs, mine = shared.tasks.order_by("replica")
+    assert client.get(reverse("task", args=[theirs.pk])).status_code == 403
+    assert post(client, "task_submit", theirs.pk, submission(theirs)).status_code == 403
+    data = page_data(client.get(reverse("batch_annotate", args=[shared.pk])))
+    assert (data["task"]["id"], data["task"]["boxes"]) == (mine.pk, [])
+
+
+def test_a_second_reading_is_refused_and_says_why(client, shared):
+    client.force_login(shared.tasks.get(replica=0).reader)
+    other = shared.tasks.get(replica=1)
+    answer = post(client, "task_submit", other.pk, submission(other))
+    assert (answer.status_code, answer.json()["closed"]) == (409, True)
+    assert "already" in answer.json()["error"]
+    assert post(client, "task_skip", other.pk, {"reason": "thick"}).status_code == 409
+
+
+def test_a_reviewer_gets_reviews_with_what_readers_drew(client, shared):
+    second = shared.project.memberships.get(user__username="second").user
+    factories.submit_task(claim_next(batch=shared, reader=second), second)
+    reviewer = factories.make_member(shared.project, Role.REVIEWER)
+    client.force_login(reviewer)
+    url = reverse("batch_annotate", args=[shared.pk])
+    assert page_data(client.get(url))["task"] is None
+    page = client.get(f"{url}?review=1")
+    assert f"Review of {shared.name}" in page.content.decode()
+    data = page_data(page)
+    assert data["urls"]["next"].endswith("/next/?review=1")
+    assert (data["batch"]["done"], data["batch"]["total"]) == (0, 1)
+    [box] = data["task"]["boxes"]
+    assert (box["score"], box["origin"]) == (0.5, box["id"])
+    review = shared.tasks.get(kind="review")
+    answer = post(client, "task_submit", review.pk, submission(review, factories.box_json(), want_next=True)).json()
+    assert (answer["next"], answer["batch"]["done"]) == (None, 1)
+    back = client.post(f"{reverse('batch_previous', args=[shared.pk])}?review=1", "{}", content_type="application/json")
+    assert back.json()["task"]["id"] == review.pk
+
+
+def test_reviews_are_for_reviewers(client, shared):
+    second = shared.project.memberships.get(user__username="second").user
+    factories.submit_task(claim_next(batch=shared, reader=second), second)
+    review = shared.tasks.get(kind="review")
+    client.force_login(factories.make_member(shared.project))
+    assert client.get(f"{reverse('batch_annotate', args=[shared.pk])}?review=1").status_code == 403
+    assert client.get(reverse("task", args=[review.pk])).status_code == 403
+    assert post(client, "task_submit", review.pk, submission(review)).status_code == 403

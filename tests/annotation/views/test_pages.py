@@ -200,7 +200,7 @@ def test_a_browser_that_has_the_tile_is_sent_nothing(client, smear):
 
 def test_a_picture_whose_slide_is_gone_says_so(client):
     project = factories.make_project()
-    slide = factories.make_slide(project)
+    slide = factories.lose_files(factories.make_slide(project))
     member(client, project, Role.ANNOTATOR)
     for url in (reverse("slide_thumbnail", args=[slide.pk]), reverse("tile_image", args=[slide.tiles.first().pk])):
         response = client.get(url)

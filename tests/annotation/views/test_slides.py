@@ -159,6 +159,7 @@ def test_a_picture_of_another_project_is_not_there(client, cell, name):
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_whose_slide_is_gone_says_so_and_is_not_kept(client, project, name):
     cell = factories.make_truth(factories.make_tile(project), (0, 100, 120, 60, 50)).boxes.get()
+    factories.lose_files(cell.annotation.tile.slide)
     response = client.get(picture_url(name, cell))
     assert response.status_code == 404
     assert "missing from storage" in response.content.decode()

@@ -1,5 +1,6 @@
 import os
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -39,6 +40,14 @@ def test_its_own_work_does_not_count_as_that_of_others(monkeypatch: pytest.Monke
     times = iter([(0.0, 0.0, 0.0), (10.0, 18.0, 8.0)])
     monkeypatch.setattr(runtime, "_times", lambda: next(times))
     assert Cores().share() == threads_beside(1.0, os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(("own_nice", "busy"), [(0, 30.0), (5, 90.0)])
+def test_what_gives_way_counts_as_free(monkeypatch: pytest.MonkeyPatch, own_nice: int, busy: float) -> None:
+    used = SimpleNamespace(user=20.0, system=10.0, nice=60.0)
+    monkeypatch.setattr(runtime.psutil, "cpu_times", lambda: used)
+    monkeypatch.setattr(runtime.os, "getpriority", lambda which, who: own_nice)
+    assert runtime._times()[1] == busy
 
 
 def test_it_does_not_look_again_too_soon() -> None:

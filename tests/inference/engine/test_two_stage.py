@@ -3,6 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from inference.engine.detector import Detections, WeightsError
+from inference.engine.embeddings import Describing, embed, embeddings_of
 from inference.engine.two_stage import TwoStageDetector
 
 SIDE = 8
@@ -38,10 +39,13 @@ class Colours:
     side = float(SIDE)
     size = SIDE
 
-    def classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def look(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         red, blue = crops[..., 0].mean(axis=(1, 2)), crops[..., 2].mean(axis=(1, 2))
         share = red / np.maximum(red + blue, 1)
-        return np.stack([share, 1 - share], axis=1).astype(np.float32)
+        return np.stack([share, 1 - share], axis=1).astype(np.float32), np.stack([red, blue], axis=1).astype(np.float32)
+
+    def classify(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.look(crops)[0]
 
 
 def tile(*cells: tuple[int, int, tuple[int, int, int]]) -> NDArray[np.uint8]:
@@ -77,6 +81,18 @@ def test_the_best_product_comes_first() -> None:
     (found,) = DETECTOR.detect(tile(surer_of_a_cell, surer_of_its_class)[None])
     assert found.boxes[:, 0].tolist() == [SIDE, 0]
     assert (np.diff(found.scores) <= 0).all()
+
+
+def test_each_cell_carries_what_the_classifier_sees_of_it() -> None:
+    first, empty = DETECTOR.detect(np.stack([tile((0, 0, (220, 0, 200)), (1, 0, (150, 0, 0))), tile()]))
+    seen = embeddings_of(first)
+    assert seen == pytest.approx(
+        embed(np.array([[150, 0], [220, 200]], np.float32)), rel=0.02
+    )  # as the boxes: best first
+    assert embeddings_of(empty).shape == (0, seen.shape[1])
+    assert isinstance(DETECTOR, Describing)
+    described = DETECTOR.describe(tile((0, 0, (220, 0, 200)), (1, 0, (150, 0, 0))), first.boxes)
+    assert described == pytest.approx(seen)
 
 
 def test_a_certain_cell_of_an_uncertain_class_is_kept() -> None:

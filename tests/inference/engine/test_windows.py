@@ -1,6 +1,7 @@
 """Windows over large images, joined again: against an ideal detector that sees what lies in its window."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -222,3 +223,16 @@ def test_images_of_any_sizes_come_back_in_their_order():
 
 def test_no_images_give_no_answers():
     assert detect_images(IdealDetector([]), [], min_score=0.05) == []
+
+
+def test_what_cells_look_like_comes_along() -> None:
+    """Each window has a cell of its own, and both see a third one."""
+    windows = [Window(0, 0, 512, 512), Window(448, 0, 512, 512)]
+    marked = np.arange(2, dtype=np.float32)[:, None].repeat(3, axis=1)
+    first = replace(detections((10, 10, 30, 30), (470, 10, 20, 20), scores=[0.8, 0.5]), embeddings=marked)
+    second = replace(detections((22, 10, 20, 20), (300, 10, 30, 30), scores=[0.4, 0.9]), embeddings=marked + 2)
+    joined = join_windows(windows, [first, second], 960, 512)
+    assert joined.scores.tolist() == pytest.approx([0.9, 0.8, 0.5])
+    assert joined.embeddings is not None
+    assert joined.embeddings[:, 0].tolist() == [3, 0, 1]
+    assert join_windows(windows, [first, replace(second, embeddings=None)], 960, 512).embeddings is None

@@ -1,130 +1,149 @@
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from inference.selection import rare
 from inference.selection.pool import Choice, Pool
-from inference.selection.random import select_random
-from inference.selection.rare import PATIENT_SHARE, PRIOR, select_rare
+from inference.selection.random import pick_random
+from inference.selection.rare import PRIOR, pick_rare
+from inference.selection.room import Room
+from tests.inference.selection.pools import make_pool
 
 NAMES = ("neutrophil", "promyelocyte", "basophil")
 CONFIRMED = np.array([2000, 100, 20])
-
-
-def pool(expected: list[list[float]], patients: list[str] | None = None) -> Pool:
-    rows = np.array(expected, np.float32).reshape(-1, 3)
-    return Pool(np.arange(len(rows)) + 10, patients or [f"P{index:02d}" for index in range(len(rows))], rows)
 
 
 def lifelike(tiles: int, seed: int = 0, patients: int = 10) -> tuple[Pool, np.ndarray]:
     """A pool, and the true counts that its expected counts are a blurred view of."""
     generator = np.random.default_rng(seed)
     true = generator.poisson([6.0, 0.4, 0.08], (tiles, 3))
-    blurred = true * generator.uniform(0.3, 0.9, true.shape) + generator.uniform(0, 0.15, true.shape)
+    blurred = true * generator.uniform(0.3, 0.9, true.shape) + generator.uniform(0, 0.05, true.shape)
     names = [f"P{patient:02d}" for patient in generator.integers(patients, size=tiles)]
-    return Pool(np.arange(tiles), names, blurred.astype(np.float32)), true
+    return make_pool(expected=blurred, patients=names), true
 
 
-def select(pool: Pool, size: int, confirmed: np.ndarray = CONFIRMED, seed: int = 1, share: float = 0.0) -> list[Choice]:
-    return select_rare(pool, size, confirmed=confirmed, class_names=NAMES, seed=seed, audit_share=share)
+def pick(
+    pool: Pool,
+    size: int,
+    confirmed: np.ndarray = CONFIRMED,
+    seed: int = 1,
+    cap: int = 1000,
+    quotas: Sequence[float] = (),
+) -> list[Choice]:
+    wanted = np.array(quotas) if len(quotas) else None
+    generator = np.random.default_rng(seed)
+    return pick_rare(Room(pool, cap), size, generator, confirmed=confirmed, class_names=NAMES, quotas=wanted)
+
+
+def rows(choices: list[Choice]) -> list[int]:
+    return [choice.row for choice in choices]
 
 
 def test_a_tile_of_a_rare_class_goes_before_a_tile_full_of_a_common_one() -> None:
-    assert [choice.tile_id for choice in select(pool([[20, 0, 0], [1, 0, 1], [1, 2, 0]]), 3)] == [11, 12, 10]
+    assert rows(pick(make_pool(expected=[[20, 0, 0], [1, 0, 1], [1, 2, 0]]), 3)) == [1, 2, 0]
 
 
 def test_what_is_rare_is_judged_by_the_confirmed_boxes() -> None:
-    rows = pool([[3, 0, 0], [0, 0, 3]])
-    assert select(rows, 1, confirmed=np.array([2000, 100, 20]))[0].tile_id == 11
-    assert select(rows, 1, confirmed=np.array([20, 100, 2000]))[0].tile_id == 10
+    pool = make_pool(expected=[[3, 0, 0], [0, 0, 3]])
+    assert rows(pick(pool, 1, confirmed=np.array([2000, 100, 20]))) == [1]
+    assert rows(pick(pool, 1, confirmed=np.array([20, 100, 2000]))) == [0]
 
 
 def test_each_further_box_of_a_class_is_worth_less() -> None:
-    # Basophils gain log(1 + 9 / 10) = 0.64 at first, then log(1 + 9 / 19) = 0.39 and log(1 + 9 / 28) = 0.28;
-    # the promyelocytes gain log(1 + 5 / 10) = 0.41 and so come second.
-    assert PRIOR == 10
-    rows = pool([[0, 0, 9], [0, 0, 9], [0, 0, 9], [0, 5, 0]])
-    classes = ["promyelocyte" in choice.reason for choice in select(rows, 4, confirmed=np.zeros(3, int))]
+    # Basophils gain 1/5 - 1/9 = 0.089 at first, then 1/9 - 1/13 = 0.034; the promyelocytes gain 1/5 - 1/8 = 0.075.
+    assert PRIOR == 5
+    pool = make_pool(expected=[[0, 0, 4], [0, 0, 4], [0, 0, 4], [0, 3, 0]])
+    classes = ["promyelocyte" in choice.reason for choice in pick(pool, 4, confirmed=np.zeros(3, int))]
     assert classes == [False, True, False, False]
 
 
 def test_reasons_name_the_classes_that_count_most_and_the_patient() -> None:
-    rows = pool([[8, 0.84, 2.1]], ["P07"])
-    assert select(rows, 1)[0].reason == "expects 2.1 basophil, 0.8 promyelocyte, 8.0 neutrophil; patient P07"
+    pool = make_pool(expected=[[8, 0.84, 2.1]], patients=["P07"])
+    (choice,) = pick(pool, 1)
+    assert choice.reason == "expects 2.1 basophil, 0.8 promyelocyte, 8.0 neutrophil; patient P07"
+    assert (choice.strategy, choice.audit, choice.tile_id) == ("rare", False, 100)
 
 
 def test_a_tile_on_which_nothing_is_expected_says_so() -> None:
-    assert select(pool([[0, 0, 0]], ["P07"]), 1)[0].reason == "expects no cell; patient P07"
+    assert pick(make_pool(expected=[[0, 0, 0]], patients=["P07"]), 1)[0].reason == "expects no cell; patient P07"
 
 
-def test_no_patient_gives_more_than_the_cap_while_others_have_tiles() -> None:
-    rich = [[0, 0, 5.0]] * 30
-    poor = [[1.0, 0, 0]] * 90
+def test_the_cap_holds() -> None:
     patients = ["P00"] * 30 + [f"P{1 + index % 3:02d}" for index in range(90)]
-    choices = select(pool(rich + poor, patients), 20)
-    given = Counter(choice.reason.split()[-1] for choice in choices)
-    assert given["P00"] == PATIENT_SHARE * 20 / 4
+    pool = make_pool(expected=[[0, 0, 5.0]] * 30 + [[1.0, 0, 0]] * 90, patients=patients)
+    given = Counter(choice.reason.split()[-1] for choice in pick(pool, 20, cap=10))
+    assert given["P00"] == 10
     assert sum(given.values()) == 20
 
 
-def test_the_cap_gives_way_when_only_one_patient_is_left() -> None:
-    rows = pool([[0, 0, 1.0]] * 30 + [[0, 0, 0]], ["P00"] * 30 + ["P01"])
-    assert len(select(rows, 31)) == 31
-    assert len(select(rows, 25)) == 25
+class TestQuotas:
+    POOL = make_pool(expected=[[9, 0, 0], [4, 0, 0], [0, 0, 3], [0, 2, 0]])
+
+    def test_they_are_filled_before_anything_else_counts(self) -> None:
+        assert rows(pick(self.POOL, 4)) == [2, 3, 0, 1]
+        assert rows(pick(self.POOL, 4, quotas=[9, 0, 0])) == [0, 2, 3, 1]
+        assert rows(pick(self.POOL, 4, quotas=[13, 0, 0])) == [0, 1, 2, 3]
+
+    def test_more_of_a_class_than_its_quota_does_not_count_for_it(self) -> None:
+        # Both fill the quota of two; the second brings a basophil as well.
+        pool = make_pool(expected=[[9, 0, 0], [2, 0, 1]])
+        assert rows(pick(pool, 1, quotas=[2, 0, 0])) == [1]
+
+    def test_what_others_have_taken_fills_them(self) -> None:
+        room = Room(self.POOL, 9)
+        room.take(0)
+        wanted = np.array([9.0, 0, 0])
+        generator = np.random.default_rng(0)
+        choices = pick_rare(room, 1, generator, confirmed=CONFIRMED, class_names=NAMES, quotas=wanted)
+        assert rows(choices) == [2]
 
 
-def test_a_tenth_is_a_random_audit_of_the_rest() -> None:
-    rows, _ = lifelike(500)
-    choices = select(rows, 50, share=0.1)
-    audited = [choice for choice in choices if choice.reason.startswith("random audit; patient P")]
-    assert len(audited) == 5
-    assert choices[-5:] == audited
-    assert select(rows, 50, share=1.0)[0].reason.startswith("random audit")
+def test_tiles_that_others_have_taken_make_their_classes_less_rare() -> None:
+    pool = make_pool(expected=[[0, 0, 40], [0, 0, 3], [0, 3, 0]])
+    confirmed = np.array([2000, 20, 10])
+    assert rows(pick(make_pool(expected=[[0, 0, 3], [0, 3, 0]]), 1, confirmed=confirmed)) == [0]
+    room = Room(pool, 9)
+    room.take(0)
+    choices = pick_rare(room, 1, np.random.default_rng(0), confirmed=confirmed, class_names=NAMES)
+    assert rows(choices) == [2]
 
 
 def test_it_finds_more_rare_cells_than_chance() -> None:
-    rows, true = lifelike(2000)
-    rare = true[[choice.tile_id for choice in select(rows, 100, share=0.1)]].sum(axis=0)
-    chance = np.mean(
-        [true[[item.tile_id for item in select_random(rows, 100, seed)]].sum(axis=0) for seed in range(20)], 0
-    )
-    assert rare[2] >= 3 * chance[2]
-    assert rare[1] >= 1.5 * chance[1]
+    pool, true = lifelike(2000)
+    found = true[rows(pick(pool, 100, cap=20))].sum(axis=0)
+    chance = [pick_random(Room(pool, 20), 100, np.random.default_rng(seed)) for seed in range(20)]
+    expected = np.mean([true[rows(choices)].sum(axis=0) for choices in chance], axis=0)
+    assert found[2] >= 4 * expected[2]
+    assert found[1] >= 1.2 * expected[1]
 
 
-@given(st.integers(0, 60), st.integers(0, 80), st.floats(0, 1), st.integers(0, 100))
-@settings(max_examples=50, deadline=None)
-def test_every_choice_is_another_tile_of_the_pool(tiles: int, size: int, share: float, seed: int) -> None:
-    rows, _ = lifelike(tiles, seed, patients=3)
-    choices = select(rows, size, seed=seed, share=share)
-    chosen = {choice.tile_id for choice in choices}
-    assert len(chosen) == len(choices) == min(tiles, size)
-    assert chosen <= set(range(tiles))
-    assert choices == select(rows, size, seed=seed, share=share)
+def test_computing_only_the_most_promising_tiles_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, _ = lifelike(600, seed=3)
+    monkeypatch.setattr(rare, "BLOCK", 16)
+    lazily = rows(pick(pool, 80, cap=12, quotas=[0, 30, 0]))
+    monkeypatch.setattr(rare, "BLOCK", 10_000)
+    assert rows(pick(pool, 80, cap=12, quotas=[0, 30, 0])) == lazily
 
 
 def test_tiles_of_equal_worth_are_taken_at_random_and_not_in_order() -> None:
-    rows = pool([[0, 0, 0]] * 40)
-    first, second = ([choice.tile_id for choice in select(rows, 10, seed=seed)] for seed in (1, 2))
+    pool = make_pool(40)
+    first, second = (rows(pick(pool, 10, seed=seed)) for seed in (1, 2))
     assert first != sorted(first)
     assert set(first) != set(second)
 
 
-def test_it_does_not_change_the_counts_it_is_given() -> None:
+def test_it_does_not_change_what_it_is_given() -> None:
     confirmed = CONFIRMED.copy()
-    rows, _ = lifelike(50)
-    select(rows, 10, confirmed=confirmed)
+    pool, _ = lifelike(50)
+    before = pool.expected.copy()
+    pick(pool, 10, confirmed=confirmed, quotas=[1, 1, 1])
     assert (confirmed == CONFIRMED).all()
+    assert (pool.expected == before).all()
 
 
-def test_classes_that_do_not_fit_are_refused() -> None:
+@pytest.mark.parametrize("options", [{"confirmed": np.array([1, 2])}, {"quotas": [1.0, 2.0]}])
+def test_classes_that_do_not_fit_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match="same classes"):
-        select(pool([[1, 1, 1]]), 1, confirmed=np.array([1, 2]))
-
-
-@pytest.mark.parametrize(("size", "share"), [(-1, 0.1), (5, -0.1), (5, 1.1)])
-def test_an_impossible_size_or_share_is_refused(size: int, share: float) -> None:
-    with pytest.raises(ValueError, match="audit share"):
-        select(pool([[1, 1, 1]]), size, share=share)
+        pick(make_pool(expected=[[1, 1, 1]]), 1, **options)

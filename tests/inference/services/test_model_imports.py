@@ -13,7 +13,6 @@ from inference.engine.class_order import weights_facts, write_ordered
 from inference.engine.detector import WeightsError
 from inference.engine.openvino_detector import OpenvinoDetector
 from inference.models import ModelVersion
-from inference.services import model_imports
 from inference.services.model_imports import match_classes, stage_model
 from inference.services.registry import current_version, detector_of
 from tests import factories
@@ -169,7 +168,7 @@ def test_an_upload_that_is_gone_says_so(project, learned):
 def test_killed_after_it_was_entered_it_is_not_entered_twice(project, learned, monkeypatch):
     job = stage(project, learned)
     with monkeypatch.context() as patched:
-        patched.setattr(model_imports.default_storage, "delete", lambda name: (_ for _ in ()).throw(SystemExit))
+        patched.setattr(default_storage, "delete", lambda name: (_ for _ in ()).throw(SystemExit))
         with pytest.raises(SystemExit):
             tasks.import_model(job.pk)
     project.jobs.filter(pk=job.pk).update(state=JobState.QUEUED)

@@ -1,14 +1,19 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from django.core.files.storage import default_storage
 from PIL import Image
 
-from annotation.models import Annotation, Box, Task, Tile
+from annotation.models import Annotation, Box, Draft, Task, Tile
 from annotation.services.annotations import parse_boxes
 from annotation.services.batches import claim_next
+from annotation.services.tiles import read_tile
 from annotation.slides.reader import SlideError
+from inference.engine.embeddings import unpack
 from inference.models import TileScore
 from inference.services import pre_labels
-from inference.services.pre_labels import detect_tiles, pool_tiles, pre_label_batch, score_pool
+from inference.services.pre_labels import detect_tiles, pre_label_batch, score_tiles
 from tests import factories
 from tests.factories.detector import ToldDetector
 
@@ -61,7 +66,7 @@ def test_labelled_again_nothing_is_new(batch, version, told):
 
 
 def test_a_labelling_that_was_killed_goes_on_where_it_stopped(batch, version, told, monkeypatch):
-    detector = told((1, 10, 20, 30, 40, 0.9))
+    told((1, 10, 20, 30, 40, 0.9))
     monkeypatch.setattr(pre_labels, "CHUNK", 4)
 
     def stop(done, total):
@@ -70,8 +75,31 @@ def test_a_labelling_that_was_killed_goes_on_where_it_stopped(batch, version, to
     with pytest.raises(KeyboardInterrupt):
         pre_label_batch(batch=batch, version=version, on_progress=stop)
     assert label(batch, version) == 5
-    assert detector.tiles == 9
+    assert Annotation.objects.count() == 9
     assert batch.tasks.filter(pre_label=None).count() == 0
+
+
+def test_what_somebody_begins_meanwhile_keeps_what_they_were_shown(batch, version, told):
+    told((1, 10, 20, 30, 40, 0.9))
+    reader = factories.make_member(batch.project)
+    leased = []
+
+    def begin(done, total):
+        if not leased:
+            leased.append(claim_next(batch=batch, reader=reader))
+
+    pre_label_batch(batch=batch, version=version, on_progress=begin)
+    assert batch.tasks.get(pre_label=None) == leased[0]
+
+
+def test_a_draft_that_waits_keeps_the_boxes_that_it_began_with(batch, version, told):
+    told((1, 10, 20, 30, 40, 0.9))
+    task = batch.tasks.first()
+    Draft.objects.create(
+        task=task, user=factories.make_member(batch.project), sequence=1, revision=0, boxes=[], effort={}
+    )
+    label(batch, version)
+    assert batch.tasks.get(pre_label=None) == task
 
 
 def test_two_readings_of_a_tile_share_its_pre_label(batch, version, told):
@@ -151,9 +179,10 @@ def test_images_of_several_sizes_get_their_boxes(images, told):
 def test_the_large_image_is_scored_by_all_of_its_windows(images, told):
     version = factories.make_version(images.project, current=True)
     told((1, 20, 20, 30, 40, 0.5))
-    score_pool(tiles=[task.tile for task in images.tasks.all()], version=version, on_progress=lambda done, total: None)
+    score(images, version)
     expected = {score.tile.width: score.expected[1] for score in TileScore.objects.select_related("tile")}
-    assert expected == {90: pytest.approx(0.5), 64: pytest.approx(0.5), 1200: pytest.approx(3.0)}
+    one = pytest.approx(0.5 * 100 / 102, abs=1e-3)
+    assert expected == {90: one, 64: one, 1200: pytest.approx(6 * 0.5 * 100 / 102, abs=1e-3)}
 
 
 def test_large_images_go_through_the_detector_few_at_a_time(images, told, monkeypatch):
@@ -190,23 +219,85 @@ def test_no_more_boxes_are_drawn_than_can_be_submitted(images, told, monkeypatch
     assert [box.score for box in large.boxes.all()] == [0.9] * 4
 
 
-def test_the_pool_holds_no_locked_labelled_or_waiting_tile():
-    project = factories.make_project()
-    factories.make_slide(project, patient=factories.make_patient(project, locked=True))
-    slide = factories.make_slide(project)
-    first, second, *free = slide.tiles.all()
-    factories.make_truth(first)
-    factories.make_batch(project, [second])
-    factories.make_slide(factories.make_project())
-    assert pool_tiles(project) == free
+def score(batch, version):
+    keys = list(batch.tasks.values_list("tile", flat=True))
+    return score_tiles(tile_ids=keys, version=version, on_progress=lambda done, total: None)
 
 
 def test_the_pools_tiles_are_scored_once(batch, version, told):
     detector = told((1, 10, 20, 30, 40, 0.5), (1, 100, 20, 30, 40, 0.3))
-    tiles = list(batch.project.slides.get().tiles.all())
-    for _ in range(2):
-        score_pool(tiles=tiles, version=version, on_progress=lambda done, total: None)
+    assert score(batch, version) is detector
+    assert score(batch, version) is None
+    assert (detector.tiles, TileScore.objects.count(), Box.objects.count()) == (9, 9, 0)
+    assert TileScore.objects.first().expected == pytest.approx([0.8 / 102, 0.8 * 100 / 102, 0.8 / 102], abs=1e-4)
+
+
+def test_a_score_tells_doubts_and_what_the_cells_look_like(batch, version, told):
+    told((1, 10, 20, 30, 40, 0.5), (0, 100, 20, 30, 40, 0.3))
+    score(batch, version)
+    found = TileScore.objects.first()
+    # The doubt about being a cell: 0 at twice the threshold of 0.25, and 1 - 0.05 / 0.25 at 0.3.
+    assert found.cell_doubt == pytest.approx(0.8)
+    # Each class vector is 1/12, 10/12, 1/12: an entropy of 0.515 by one of three, a margin of 0.75.
+    assert found.class_doubt == pytest.approx((0.5 + 0.3) * (0.515 + 0.25) / 2, abs=2e-3)
+    cells = unpack(found.cell_embeddings)
+    assert cells.shape == (2, 64)
+    assert cells[0, 1] == cells[1, 0] == 1
+    assert unpack(found.embedding)[0, :2] == pytest.approx([0.3 / 0.8, 0.5 / 0.8], abs=1e-3)
+
+
+def test_a_tile_without_a_cell_is_scored_too(batch, version, told):
+    detector = told()
+    score(batch, version)
+    score(batch, version)
     assert detector.tiles == 9
+    assert not unpack(TileScore.objects.first().embedding).any()
+    assert unpack(TileScore.objects.first().cell_embeddings).shape == (0, 64)
+
+
+def test_a_score_of_before_there_were_embeddings_is_made_again(batch, version, told):
+    tiles = [task.tile for task in batch.tasks.all()]
+    TileScore.objects.bulk_create(TileScore(model_version=version, tile=tile, expected=[9, 9, 9]) for tile in tiles)
+    told((1, 10, 20, 30, 40, 0.5))
+    score(batch, version)
     assert TileScore.objects.count() == 9
-    assert TileScore.objects.first().expected == pytest.approx([0.08, 0.8, 0.08])
-    assert not Box.objects.exists()
+    assert TileScore.objects.first().expected[1] == pytest.approx(0.5 * 100 / 102, abs=1e-4)
+
+
+def test_only_the_version_that_chose_last_keeps_its_embeddings(batch, version, told):
+    told((1, 10, 20, 30, 40, 0.5))
+    score(batch, version)
+    newer = factories.make_version(batch.project, current=True)
+    score(batch, newer)
+    assert version.tile_scores.filter(embedding=None, cell_embeddings=None).count() == 9
+    assert newer.tile_scores.exclude(embedding=None).exclude(cell_embeddings=None).count() == 9
+
+
+def test_a_detector_without_embeddings_gets_those_of_the_default_backbone(batch, version, monkeypatch):
+    told = ToldDetector((1, 100, 200, 60, 60, 0.5), (0, 300, 300, 60, 60, 0.4))
+
+    class Plain:
+        classes = told.classes
+
+        def detect(self, tiles, **options):
+            return [replace(one, embeddings=None) for one in told.detect(tiles, **options)]
+
+    monkeypatch.setattr(pre_labels, "detector_of", lambda version: Plain())
+    detector = score(batch, version)
+    first, second = TileScore.objects.order_by("tile__row", "tile__column")[:2]
+    assert unpack(first.cell_embeddings).shape == (2, 64)
+    assert not np.allclose(unpack(first.cell_embeddings), unpack(second.cell_embeddings), atol=0.1)
+    # The same place again looks the same.
+    seen = detector.describe(read_tile(first.tile), [(100, 200, 60, 60)])
+    assert seen[0] == pytest.approx(unpack(first.cell_embeddings)[0], abs=0.02)
+
+
+def test_the_rows_of_a_large_pool_come_by_and_by(batch, version, told, monkeypatch):
+    monkeypatch.setattr(pre_labels, "ROWS", 4)
+    monkeypatch.setattr(pre_labels, "CHUNK", 2)
+    told((1, 10, 20, 30, 40, 0.5))
+    seen = []
+    keys = list(batch.tasks.values_list("tile", flat=True))
+    score_tiles(tile_ids=keys, version=version, on_progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(2, 9), (4, 9), (6, 9), (8, 9), (9, 9)]
+    assert TileScore.objects.count() == 9

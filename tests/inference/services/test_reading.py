@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from inference.services.reading import AHEAD, done_ahead
+from inference.services.reading import THREADS, done_ahead
 
 
 def test_what_is_done_comes_in_order():
@@ -19,7 +19,7 @@ def test_no_more_is_begun_than_so_many_ahead():
     coming = done_ahead(begun.append, range(50))
     for taken in range(1, 10):
         next(coming)
-        assert len(begun) <= taken + AHEAD
+        assert len(begun) <= taken + THREADS + 1
     coming.close()
 
 
@@ -41,5 +41,5 @@ def test_stopped_half_way_it_leaves_no_thread():
     begun = []
     for _ in done_ahead(begun.append, range(50)):
         break
-    assert len(begun) <= 1 + AHEAD
+    assert len(begun) <= 1 + THREADS + 1
     assert threading.active_count() == before

@@ -254,6 +254,34 @@ class TestInterval:
         assert result.map50_interval == pytest.approx((min(possible), max(possible)))
 
 
+class TestResampled:
+    def test_the_interval_is_of_the_kept_figures(self) -> None:
+        truths, found = random_tiles(1)
+        result = judge(truths, found, bootstrap=40)
+        assert len(result.map50_resampled) == 40
+        known = [value for value in result.map50_resampled if value is not None]
+        assert result.map50_interval == pytest.approx(tuple(np.percentile(known, [2.5, 97.5])), abs=1e-6)
+
+    def test_each_resampling_draws_the_same_patients_for_every_detector(self) -> None:
+        """A detector that finds everything is at 1 wherever a cell was drawn, and None where the other is None."""
+        truths, found = random_tiles(4, tiles=3)
+        truths[0] = truths[1] = truths[0][:0]  # cells on the last tile only: some resamplings draw none
+        one = judge(truths, found, bootstrap=60)
+        other = judge(truths, [perfect(truth) for truth in truths], bootstrap=60)
+        assert None in other.map50_resampled
+        assert 1.0 in other.map50_resampled
+        nothing = [[value is None for value in result.map50_resampled] for result in (one, other)]
+        assert nothing[0] == nothing[1]
+
+    def test_they_come_back_from_json_and_older_evaluations_have_none(self) -> None:
+        truths, found = random_tiles(1)
+        result = judge(truths, found, bootstrap=5)
+        plain = json.loads(json.dumps(result.to_json()))
+        assert Evaluation.from_json(plain) == result
+        del plain["map50_resampled"]
+        assert Evaluation.from_json(plain).map50_resampled == ()
+
+
 class TestBadInput:
     def test_it_refuses_sequences_of_different_length(self) -> None:
         with pytest.raises(ValueError, match="one for each tile"):

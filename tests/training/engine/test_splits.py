@@ -79,3 +79,12 @@ def test_one_patient_cannot_validate() -> None:
 def test_the_rarest_class_of_a_tile_is_the_one_with_fewest_boxes_overall() -> None:
     counts = np.array([[4, 1, 0], [6, 0, 0], [0, 0, 0], [1, 1, 1]])  # totals 11, 2, 1
     assert rarest_class(counts).tolist() == [1, 0, -1, 2]
+
+
+def test_tiles_too_few_to_spread_any_class_are_split_all_the_same() -> None:
+    patients = [f"P{number}" for number in range(6)]
+    parts = split_by_patient(patients, np.eye(6, dtype=np.int64), folds=5)
+    assert sorted(index for part in parts for index in part) == list(range(6))
+    train, validation = validation_split(patients, np.eye(6, dtype=np.int64))
+    assert len(train) + len(validation) == 6
+    assert len(validation)

@@ -5,6 +5,7 @@ import pytest
 from annotation.models import Job, JobKind, JobState
 from annotation.services.jobs import JobLost, RunningJob, cancel_job, claim_job, retry_job, run_job
 from annotation.services.projects import NotAllowed
+from inference.models import DetectorKind
 from tests import factories
 from training.models import CrossValidation
 from training.services import cross_validation
@@ -12,7 +13,7 @@ from training.services.cross_validation import run_cross_validation, start_cross
 from training.services.training_settings import TrainingSettings
 
 pytestmark = pytest.mark.django_db
-SETTINGS = TrainingSettings(epochs=1, image_size=64, batch_size=4, threads=1)
+SETTINGS = TrainingSettings(kind=DetectorKind.ONE_STAGE, epochs=1, image_size=64, batch_size=4, threads=1)
 
 
 @pytest.fixture

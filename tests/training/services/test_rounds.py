@@ -10,6 +10,7 @@ from annotation.services import jobs
 from annotation.services.jobs import JobError, run_job
 from annotation.services.projects import NotAllowed
 from inference.engine.detector import MODEL_FILES
+from inference.models import DetectorKind
 from inference.services import pre_labels
 from inference.services.model_exports import ModelExport
 from inference.services.registry import current_version
@@ -22,8 +23,11 @@ from training.services.rounds import (
     cancel_round,
     close_round,
     next_mode,
+    release_round,
     retry_round,
+    settings_of,
     start_round,
+    swap_task,
 )
 
 pytestmark = pytest.mark.django_db
@@ -35,7 +39,7 @@ WORK = {
     JobKind.TRAIN: (RoundState.TRAINING, rounds.train),
     JobKind.EVALUATE: (RoundState.EVALUATING, rounds.evaluate),
 }
-SETTINGS = RoundSettings(size=4, strategy="random", epochs=1)
+SETTINGS = RoundSettings(size=4, strategy="random", kind=DetectorKind.ONE_STAGE, epochs=1)
 
 
 @pytest.fixture(autouse=True)
@@ -143,10 +147,124 @@ def test_an_assisted_round_pre_labels_before_it_opens(project):
     round_ = start(project, Mode.ASSISTED, strategy="rare")
     run_step(round_)
     assert (round_.state, round_.batch.state) == (RoundState.PRE_LABELLING, BatchState.DRAFT)
-    assert round_.batch.expected["0"] == pytest.approx(4 * 0.96, abs=0.01)
+    assert round_.batch.expected["0"] == pytest.approx(4 * (0.9 * 100 + 0.6) / 102, abs=0.01)
     job = run_step(round_)
     assert (job.message, round_.state, round_.batch.state) == ("4 tiles by model 1", "annotating", BatchState.OPEN)
     assert all(task.pre_label.boxes.count() == 2 for task in round_.batch.tasks.all())
+
+
+class TestRelease:
+    """A batch that a lead looks at before it goes on."""
+
+    @pytest.fixture
+    def waiting(self, project):
+        factories.make_version(project, current=True)
+        round_ = start(project, Mode.ASSISTED, strategy="rare", hold=True)
+        assert run_step(round_).state == JobState.SUCCEEDED
+        return round_
+
+    def test_the_batch_waits_as_a_draft(self, waiting):
+        assert (waiting.state, waiting.batch.state) == (RoundState.REVIEWING, BatchState.DRAFT)
+        assert waiting.job.kind == JobKind.SELECT
+        assert waiting.batch.candidates.filter(state="chosen").count() == 4
+        assert waiting.batch.candidates.filter(state="reserve").count() == 4
+        assert waiting.batch.tasks.filter(audit=True).count() == 1
+
+    def test_released_it_is_pre_labelled(self, waiting):
+        user = factories.make_user()
+        release_round(round_=waiting, user=user)
+        assert (waiting.state, waiting.job.kind) == (RoundState.PRE_LABELLING, JobKind.PRE_LABEL)
+        assert waiting.job.created_by == user
+        run_step(waiting)
+        assert (waiting.state, waiting.batch.state) == (RoundState.ANNOTATING, BatchState.OPEN)
+
+    def test_it_is_released_once(self, waiting):
+        again = Round.objects.get(pk=waiting.pk)
+        release_round(round_=waiting, user=None)
+        with pytest.raises(NotAllowed, match="does not wait to be released"):
+            release_round(round_=again, user=None)
+        assert Job.objects.filter(kind=JobKind.PRE_LABEL).count() == 1
+
+    def test_a_manual_batch_opens_with_its_release(self, project):
+        round_ = start(project, hold=True)
+        run_step(round_)
+        assert (round_.state, round_.batch.state) == (RoundState.REVIEWING, BatchState.DRAFT)
+        release_round(round_=round_, user=None)
+        round_.batch.refresh_from_db()
+        assert (round_.state, round_.batch.state) == (RoundState.ANNOTATING, BatchState.OPEN)
+
+    def test_a_tile_is_swapped_out_until_then(self, waiting):
+        task = waiting.batch.tasks.select_related("batch__project", "tile__slide").first()
+        swap_task(round_=waiting, task=task, user=None)
+        assert waiting.batch.tasks.get(pk=task.pk).tile != task.tile
+        waiting.batch.refresh_from_db()
+        assert waiting.batch.expected["0"] == pytest.approx(4 * (0.9 * 100 + 0.6) / 102, abs=0.01)
+        release_round(round_=waiting, user=None)
+        with pytest.raises(NotAllowed, match="does not wait to be released"):
+            swap_task(round_=waiting, task=waiting.batch.tasks.select_related("tile__slide").get(pk=task.pk), user=None)
+
+    def test_a_tile_of_another_batch_is_not_swapped(self, project, waiting):
+        other = factories.make_batch(project, [], state=BatchState.DRAFT)
+        task = factories.make_task(factories.make_project())
+        with pytest.raises(NotAllowed):
+            swap_task(round_=waiting, task=task, user=None)
+        assert not other.tasks.exists()
+
+    def test_it_can_be_given_up(self, waiting):
+        cancel_round(round_=waiting, user=None)
+        waiting.refresh_from_db()
+        waiting.batch.refresh_from_db()
+        assert (waiting.state, waiting.batch.state) == (RoundState.CANCELLED, BatchState.CLOSED)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("swapping", [False, True])
+def test_of_two_leads_at_once_each_has_a_defined_end(smear, monkeypatch, swapping):
+    """Both release; or one releases while the other swaps: then the swap comes before the release, or is refused."""
+    monkeypatch.setattr(jobs, "send_job", lambda job: None)
+    project = factories.make_project()
+    factories.make_version(project, current=True)
+    factories.make_slide(project, file=smear)
+    tiles = list(project.slides.get().tiles.all())
+    batch = factories.make_batch(project, tiles[:4], state=BatchState.DRAFT)
+    round_ = factories.make_round(project, state=RoundState.REVIEWING, batch=batch, mode=Mode.ASSISTED)
+    task = batch.tasks.select_related("batch__project", "tile__slide").first()
+    barrier, outcomes = threading.Barrier(2), {}
+
+    def act(name, write):
+        barrier.wait()
+        try:
+            write(round_=Round.objects.select_related("project", "batch").get(pk=round_.pk), user=None)
+            outcomes[name] = True
+        except NotAllowed:
+            outcomes[name] = False
+        finally:
+            connection.close()
+
+    def swap(*, round_, user):
+        swap_task(round_=round_, task=task, user=user)
+
+    writes = {"first": release_round, "second": swap if swapping else release_round}
+    threads = [threading.Thread(target=act, args=item) for item in writes.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    round_.refresh_from_db()
+    assert round_.state == RoundState.PRE_LABELLING
+    assert Job.objects.filter(kind=JobKind.PRE_LABEL).count() == 1
+    if swapping:
+        assert outcomes["first"]
+        assert (batch.tasks.get(pk=task.pk).tile != task.tile) == outcomes["second"]
+    else:
+        assert sorted(outcomes.values()) == [False, True]
+
+
+def test_settings_of_before_there_were_more_strategies_can_still_be_read(project):
+    for strategy in ("rare", "random"):
+        old = {"size": 5, "strategy": strategy, "model": "yolo11n", "epochs": 3, "seed": 7}
+        settings = settings_of(factories.make_round(project, state=RoundState.DONE, number=len(strategy), settings=old))
+        assert (settings.shares, settings.audit, settings.hold) == ({strategy: 100}, 10, False)
 
 
 def test_an_assisted_round_needs_a_model(project):
@@ -360,3 +478,20 @@ def test_nothing_to_measure_on_fails_with_a_text(project):
     project.patients.update(locked=False)
     with pytest.raises(JobError, match="no confirmed tile to test on"):
         evaluations.evaluate_version(None, version, None)
+
+
+def test_a_slide_that_is_gone_is_left_out_of_the_batch_and_named(project):
+    gone = factories.lose_files(factories.make_slide(project, name="gone.svs"))
+    round_ = start(project)
+    job = run_step(round_)
+    assert job.message.endswith("Left out, gone from storage: gone.svs.")
+    round_.refresh_from_db()
+    assert not round_.batch.tasks.filter(tile__slide=gone).exists()
+
+
+def test_where_every_slide_is_gone_the_failure_names_them(project):
+    for slide in project.slides.all():
+        factories.lose_files(slide)
+    job = run_step(start(project))
+    assert job.state == JobState.FAILED
+    assert all(slide.name in job.message for slide in project.slides.filter(patient__locked=False))

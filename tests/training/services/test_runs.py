@@ -2,8 +2,13 @@
 
 import pytest
 from django.core.files.storage import default_storage
+from django.core.files.uploadedfile import SimpleUploadedFile
 
-from annotation.services.jobs import JobCancelled, JobError, RunningJob, cancel_job, claim_job
+from annotation.models import JobState, Tile
+from annotation.services.jobs import JobCancelled, JobError, RunningJob, cancel_job, claim_job, retry_job, run_job
+from annotation.services.slides import SlideFacts, import_staged, stage_uploads
+from inference.models import DetectorKind
+from inference.services.registry import detector_of
 from tests import factories
 from tests.inference.engine.made_weights import untrained_weights
 from training.engine.progress import Outcome
@@ -13,7 +18,7 @@ from training.services.snapshots import take_snapshot
 from training.services.training_settings import Start
 
 pytestmark = pytest.mark.django_db
-SETTINGS = {"epochs": 1, "image_size": 64, "batch_size": 4}
+SETTINGS = {"kind": DetectorKind.ONE_STAGE, "epochs": 1, "image_size": 64, "batch_size": 4}
 BOTH = ((0, 10, 20, 60, 60), (1, 200, 200, 40, 40))
 
 
@@ -123,3 +128,45 @@ def test_cancelled_it_ends_within_a_batch_and_leaves_no_version(project, smear):
     with pytest.raises(JobCancelled):
         train_snapshot(running, snapshot, RoundSettings(**SETTINGS), key="test", on_version=print)
     assert not project.model_versions.exists()
+
+
+def test_a_training_on_remote_storage_waits_and_goes_on(remote, project, smear, settings):
+    """Its slides come from there and its weights go there. Storage away at the end costs no epoch."""
+    settings.S3_WAIT = 0
+    (imported,) = stage_uploads(
+        project=project,
+        uploads=[SimpleUploadedFile(smear.name, smear.read_bytes())],
+        facts=SlideFacts(patient="P1", tiling="edge"),
+        user=None,
+    )
+    run_job(job_pk=imported.pk, function=import_staged)
+    for tile in Tile.objects.all()[:6]:
+        factories.make_truth(tile, *BOTH)
+    snapshot, job = take_snapshot(project=project, seed=0), factories.make_job(project)
+    texts = []
+
+    def work(running):
+        report = running.report
+
+        def told(share, text="", **rest):
+            texts.append(text)
+            if text.startswith("exporting") and texts.count(text) == 1:
+                remote.server.stop()
+            report(share, text, **rest)
+
+        running.report = told
+        train_snapshot(running, snapshot, RoundSettings(**SETTINGS), key="test", on_version=lambda version: None)
+
+    run_job(job_pk=job.pk, function=work)
+    job.refresh_from_db()
+    assert (job.state, job.error_code) == (JobState.FAILED, "storage-away")
+    assert job.message.startswith("the weights: storage did not answer")
+    assert not project.model_versions.exists()
+    remote.server.start()
+    trained = [text for text in texts if text.startswith("epoch ")]
+    retry_job(job=job, user=None)
+    run_job(job_pk=job.pk, function=work)
+    version = project.model_versions.get()
+    assert [text for text in texts if text.startswith("epoch ")] == trained  # not a second time
+    assert version.weights in remote.objects
+    assert detector_of(version).classes == ("neutrophil", "erythroblast", "other cell")

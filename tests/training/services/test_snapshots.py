@@ -1,10 +1,11 @@
 import pytest
 
 from annotation.services.batches import LockedPatient
+from annotation.services.exports import TrainingFacts
 from annotation.services.jobs import JobError
 from tests import factories
 from training.models import Part, Snapshot, SnapshotTile
-from training.services.snapshots import check_no_locked_patient, parts_of_newest, take_snapshot
+from training.services.snapshots import check_no_locked_patient, facts_of_newest, take_snapshot
 
 pytestmark = pytest.mark.django_db
 
@@ -113,6 +114,7 @@ def test_with_one_patient_the_note_says_that_the_figures_flatter():
 
 def test_the_newest_snapshot_says_where_a_tile_is():
     project = labelled_project()
-    assert parts_of_newest(project) == {}
+    assert facts_of_newest(project) == TrainingFacts({})
     snapshot = take_snapshot(project=project, seed=0)
-    assert parts_of_newest(project) == dict(snapshot.tiles.values_list("tile_id", "part"))
+    parts = dict(snapshot.tiles.values_list("tile_id", "part"))
+    assert facts_of_newest(project) == TrainingFacts(parts, snapshot.content_hash)

@@ -1,0 +1,83 @@
+"""Webhooks and jobs through the API."""
+
+import pytest
+
+from annotation.models import BatchState, JobState, Role, Webhook
+from tests import factories
+from tests.annotation.api.asking import program
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def project(settings):
+    settings.WEBHOOK_HOSTS = ["hooks.lab"]
+    return factories.make_project()
+
+
+@pytest.fixture
+def lead(project):
+    return program(project)
+
+
+def test_a_webhook_is_made_and_its_secret_told_once(project, lead):
+    made = lead.send("webhooks", project.pk, body={"url": "https://hooks.lab/1"})
+    webhook = Webhook.objects.get()
+    assert (made.status_code, made.json()["secret"], made["Cache-Control"]) == (201, webhook.secret, "no-store")
+    row = lead.read("webhook", webhook.pk)
+    assert (row["url"], len(row["events"]), row["active"]) == ("https://hooks.lab/1", 4, True)
+    assert lead.read("webhooks", project.pk)["results"] == [row]
+    assert "secret" not in row
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({}, "url"),
+        ({"url": "https://elsewhere.lab/"}, "MARROWLOOP_WEBHOOK_HOSTS"),
+        ({"url": "https://hooks.lab/", "events": []}, "events"),
+        ({"url": "https://hooks.lab/", "events": ["all"]}, "events"),
+        ({"url": "https://hooks.lab/", "event": ["batch.ready"]}, "event"),
+    ],
+)
+def test_one_that_cannot_be_is_refused_by_name(project, lead, body, named):
+    response = lead.send("webhooks", project.pk, body=body)
+    assert (response.status_code, named in response.json()["error"]) == (400, True)
+    assert not Webhook.objects.exists()
+
+
+def test_its_messages_are_listed_the_newest_first(project, lead):
+    webhook = factories.make_webhook(project)
+    first = factories.make_delivery(webhook)
+    second = factories.make_delivery(webhook, state="delivered", next_at=None, attempts=1, status=200)
+    rows = lead.read("deliveries", webhook.pk)["results"]
+    assert [row["uuid"] for row in rows] == [str(second.uuid), str(first.uuid)]
+    assert (rows[0]["state"], rows[0]["status"], rows[0]["attempts"]) == ("delivered", 200, 1)
+    assert len(lead.read("deliveries", webhook.pk, state="waiting")["results"]) == 1
+
+
+def test_a_webhook_is_deleted(project, lead):
+    webhook = factories.make_webhook(project)
+    assert lead.send("webhook", webhook.pk, method="delete").status_code == 204
+    assert lead.get("webhook", webhook.pk).status_code == 404
+
+
+def test_a_job_is_followed_and_cancelled(project, lead):
+    job = factories.make_job(project)
+    row = program(project, Role.ANNOTATOR).read("job", job.pk)
+    assert (row["kind"], row["state"], row["progress"]) == ("export", "queued", 0)
+    assert lead.send("job_cancel", job.pk).json()["state"] == "cancelled"
+    over = lead.send("job_cancel", job.pk)
+    assert (over.status_code, "is over" in over.json()["error"]) == (409, True)
+    running = factories.make_job(project, state=JobState.RUNNING)
+    assert lead.send("job_cancel", running.pk).json()["state"] == "running"
+    running.refresh_from_db()
+    assert running.cancel_requested
+
+
+def test_a_batch_is_closed_once(project, lead):
+    batch = factories.make_batch(project)
+    assert lead.send("batch_close", batch.pk).json()["state"] == "closed"
+    batch.refresh_from_db()
+    assert batch.state == BatchState.CLOSED
+    assert lead.send("batch_close", batch.pk).status_code == 409

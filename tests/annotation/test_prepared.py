@@ -1,0 +1,73 @@
+"""Queries whose SQL is written once."""
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.test.utils import CaptureQueriesContext
+
+from annotation.models import Box, Membership, Role
+from annotation.prepared import Prepared, insert_rows
+from tests.factories import make_project, make_tile, make_truth, make_user
+
+pytestmark = pytest.mark.django_db
+
+
+def members() -> Prepared:
+    return Prepared(
+        lambda project, user: Membership.objects.filter(project=project).exclude(user=user).values_list("user", "role")
+    )
+
+
+def test_it_answers_for_every_key_like_the_queryset() -> None:
+    lead, reader = make_user("lead"), make_user("reader")
+    first, second = make_project(lead=lead), make_project(lead=reader)
+    Membership.objects.create(project=first, user=reader, role=Role.ANNOTATOR)
+    query = members()
+    assert query.rows(first.pk, reader.pk) == [(lead.pk, "lead")]
+    assert query.rows(first.pk, lead.pk) == [(reader.pk, "annotator")]
+    assert query.rows(second.pk, lead.pk) == [(reader.pk, "lead")]
+    assert query.first(second.pk, lead.pk) == (reader.pk, "lead")
+    assert query.first(second.pk, reader.pk) is None
+
+
+def test_its_sql_is_that_of_the_queryset(django_assert_num_queries: type[CaptureQueriesContext]) -> None:
+    project = make_project()
+    query = members()
+    with django_assert_num_queries(3) as asked:  # type: ignore[operator]
+        query.rows(project.pk, 7)
+        query.rows(8, 9)
+        list(Membership.objects.filter(project=8).exclude(user=9).values_list("user", "role"))
+    first, second, plain = (one["sql"] for one in asked.captured_queries)
+    assert first != second == plain
+
+
+def test_a_key_that_is_no_parameter_is_refused() -> None:
+    query = Prepared(lambda project, user: Membership.objects.filter(project=project).values_list("role"))
+    with pytest.raises(ValueError, match="not a parameter"):
+        query.rows(1, 2)
+
+
+def test_rows_are_stored_as_they_are() -> None:
+    project = make_project()
+    annotation = make_truth(make_tile(project))
+    cell_class = project.taxonomy.classes.first()
+    origin = make_truth(make_tile(project), (0, 1, 2, 3, 4)).boxes.get()
+    columns = ("annotation_id", "cell_class_id", "x", "y", "width", "height", "origin_id", "change")
+    rows = [
+        (annotation.pk, cell_class.pk, 0.1, 1e-300, 30.5, 40, None, "added"),
+        (annotation.pk, cell_class.pk, 5, 6, 7, 8, origin.pk, "kept"),
+    ]
+    insert_rows(Box, columns, rows)
+    stored = annotation.boxes.values_list(*columns, "score", "class_scores")
+    assert list(stored) == [(*row, None, None) for row in rows]
+    insert_rows(Box, columns, [])
+    assert annotation.boxes.count() == 2
+
+
+def test_a_row_that_breaks_a_rule_is_refused_with_all_others() -> None:
+    annotation = make_truth(make_tile())
+    cell_class = annotation.tile.project.taxonomy.classes.first()
+    columns = ("annotation_id", "cell_class_id", "x", "y", "width", "height", "change")
+    good, bad = [(annotation.pk, cell_class.pk, 0, 0, width, 1, "added") for width in (1, 0)]
+    with pytest.raises(IntegrityError), transaction.atomic():
+        insert_rows(Box, columns, [good, bad])
+    assert not annotation.boxes.exists()
