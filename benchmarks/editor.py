@@ -22,7 +22,7 @@ from playwright.sync_api import Playwright, sync_playwright
 from benchmarks import frames
 from tests.browser import faults
 from tests.browser.chromium import launch
-from tests.browser.editing import PROJECT, Editing, Editor
+from tests.browser.editing import Editing, Editor
 from tests.browser.site import ROOT, Site
 
 SMEARS = ROOT / "../shared/data/smears"
@@ -151,7 +151,7 @@ def measure(
     _say("opening the page with nothing in the browser's cache")
     cold = cold_page(editing)
     _say("frames with 500 boxes")
-    site.manage("import_slides", str(large), "--project", PROJECT, "--mpp", "0.25")
+    site.manage("import_slides", str(large), "--project", editing.project, "--mpp", "0.25")
     small_frames, large_frames = _frames(editing, playwright, large.name)
     _say("faults")
     expected, lost = boxes_lost(editing)

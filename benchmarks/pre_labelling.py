@@ -21,7 +21,7 @@ from annotation.services.truth import Truth, countable_tiles, enter_truth, read_
 from annotation.taxonomies import BLOOD_AND_MARROW
 from benchmarks.smears import ROOT, import_smear, map50, say, truth_on
 from inference.engine.detector import Detector, Runtime, export_folder, load_detector
-from inference.models import ModelVersion
+from inference.models import DetectorKind, ModelVersion
 from inference.services.model_exports import ModelExport, choose_tiles, make_export
 from inference.services.pre_labels import pre_label_batch
 from inference.services.registry import register_version
@@ -103,7 +103,7 @@ def _trained(project: Project, slides: Sequence[Slide], truths: dict[str, Truth]
         enter_truth(truth=truth, tiles=countable_tiles(truth, slide), source="truth")
     snapshot = take_snapshot(project=project, seed=0)
     say(f"training {EPOCHS} epochs on {snapshot.tiles.count()} tiles at {image_size} px")
-    settings = RoundSettings(epochs=EPOCHS, image_size=image_size)
+    settings = RoundSettings(kind=DetectorKind.ONE_STAGE, epochs=EPOCHS, image_size=image_size)
     job = claim_job(job_pk=Job.objects.create(project=project, kind=JobKind.TRAIN).pk)
     if job is None:
         raise RuntimeError("somebody else has the training")

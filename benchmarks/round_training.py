@@ -19,6 +19,7 @@ from annotation.services.truth import Truth, countable_tiles, enter_truth, read_
 from annotation.taxonomies import BLOOD_AND_MARROW
 from benchmarks.smears import LOCKED, ROOT, import_smear, map50, say, truth_on
 from inference.engine.detector import load_detector
+from inference.models import DetectorKind
 from inference.services.model_exports import choose_tiles
 from training.engine.training_run import overrides
 from training.models import Part, Snapshot
@@ -65,7 +66,7 @@ def measure(folder: Path, slides: Sequence[Path], *, tiles: int, epochs: int, im
     site = _site(slides, tiles)
     ours, plain = [], []
     for seed in range(seeds):
-        settings = TrainingSettings(epochs=epochs, image_size=image_size, seed=seed)
+        settings = TrainingSettings(kind=DetectorKind.ONE_STAGE, epochs=epochs, image_size=image_size, seed=seed)
         work = folder / f"seed-{seed}"
         ours.append(_round(site, settings, work))
         plain.append(_plain(site, settings, work))

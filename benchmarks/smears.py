@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from annotation.models import Project, Slide, Tile
     from annotation.services.truth import Truth
     from inference.engine.detector import Detector
+    from training.engine.metrics import Evaluation as Figures
 
 ROOT = Path(__file__).resolve().parents[1]
 SMEARS = ROOT / "../shared/data/smears"
@@ -74,12 +75,19 @@ def truth_on(truth: "Truth", tile: "Tile", numbers: dict[str, int]) -> "np.ndarr
 
 def map50(detector: "Detector", tiles: "Sequence[Tile]", truths: "Sequence[np.ndarray]") -> float:
     """mAP@0.5 of a detector on tiles of a project with their truth; 0 if there is no box."""
+    return figures(detector, tiles, truths).map50 or 0.0
+
+
+def figures(
+    detector: "Detector", tiles: "Sequence[Tile]", truths: "Sequence[np.ndarray]", *, bootstrap: int = 0
+) -> "Figures":
+    """All figures of an evaluation, with intervals over patients if `bootstrap` samples are drawn."""
     from inference.services.pre_labels import detect_tiles
     from training.services.evaluations import EVALUATION_SCORE, figures_of
 
     found = [one for _, some in detect_tiles(detector, tiles, min_score=EVALUATION_SCORE) for one in some]
     classes = list(tiles[0].slide.project.taxonomy.classes.all())
-    return figures_of(classes, [tile.slide.patient.code for tile in tiles], truths, found, bootstrap=0).map50 or 0.0
+    return figures_of(classes, [tile.slide.patient.code for tile in tiles], truths, found, bootstrap=bootstrap)
 
 
 def show(numbers: "Mapping[str, object]", *, as_json: bool) -> None:

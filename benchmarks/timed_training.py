@@ -10,25 +10,28 @@ from pathlib import Path
 
 import numpy as np
 
-from annotation.models import Tile
+from annotation.models import Project, Tile
 from annotation.services.exports import tile_name
 from annotation.services.projects import create_project, create_taxonomy
 from annotation.services.tiles import read_tile
 from annotation.services.truth import countable_tiles, read_truth
 from annotation.taxonomies import BLOOD_AND_MARROW
-from benchmarks.smears import LOCKED, import_smear, map50, say, truth_on
+from benchmarks.smears import LOCKED, figures, import_smear, say, truth_on
 from inference.engine.detector import load_detector
 from inference.engine.two_stage import FINDER_CLASSES
 from inference.services.model_exports import choose_tiles
 from training.engine.classifier_trainer import ClassifierConfig, train_classifier
 from training.engine.dataset import TrainingTile, write_dataset
+from training.engine.metrics import Evaluation as Figures
 from training.engine.splits import validation_split
 from training.engine.stages import as_cells
 from training.engine.trainer import TrainingConfig, train
+from training.evaluation_table import as_csv, evaluation_table
 
 FINDER_SHARE = 0.35  # of the time of a two-stage training; the classifier takes the rest
 TRIAL_EPOCHS = 3  # the first prepares, the others tell how long an epoch takes
 FEWEST_EPOCHS = 5
+BOOTSTRAP = 200  # samples over patients, for the interval
 
 Number = int | float
 Note = Callable[[object], None]  # what is told after every epoch
@@ -62,15 +65,22 @@ class Part:
 
 
 def measure(
-    folder: Path, slides: Sequence[Path], *, kinds: Sequence[str], seconds: float, few: int, image_size: int
+    folder: Path,
+    slides: Sequence[Path],
+    *,
+    kinds: Sequence[str],
+    seconds: float,
+    few: int,
+    image_size: int,
+    tables: Path | None,
 ) -> dict[str, Number]:
-    """mAP@0.5 on the locked patients' tiles for each kind, with few tiles and with all."""
+    """mAP@0.5 on the locked patients' tiles for each kind, with few tiles (if any are asked for) and with all."""
     load = os.getloadavg()[0]
     known, classes = _import(slides)
     pool = [one for one in known if one.patient not in LOCKED]
     tests = [one for one in known if one.patient in LOCKED]
     chosen = {one.pk for one in choose_tiles([one.tile for one in pool], few)}
-    sets = {str(few): [one for one in pool if one.tile.pk in chosen], "all": pool}
+    sets = ({str(few): [one for one in pool if one.tile.pk in chosen]} if few else {}) | {"all": pool}
     numbers: dict[str, Number] = {"pool_tiles": len(pool), "test_tiles": len(tests)}
     for name, tiles in sets.items():
         for kind in kinds:
@@ -82,12 +92,20 @@ def measure(
             weights, classifier, spent = TRAININGS[kind](part)
             say(f"  {spent:.0f} s of training, {time.perf_counter() - start:.0f} s with the trial before it")
             detector = load_detector(weights, classifier=classifier, image_size=image_size)
-            value = map50(detector, [one.tile for one in tests], [one.boxes for one in tests])
-            numbers[f"map50_{kind}_{name}"] = value
+            found = figures(detector, [one.tile for one in tests], [one.boxes for one in tests], bootstrap=BOOTSTRAP)
+            numbers[f"map50_{kind}_{name}"] = found.map50 or 0.0
             numbers[f"seconds_{kind}_{name}"] = spent
-            say(f"  mAP@0.5 {value:.4f}")
+            say(f"  mAP@0.5 {found.map50} ({found.map50_interval})")
+            if tables is not None:
+                _write_table(tables / f"{kind}-{name}.csv", tests[0].tile.project, found)
             shutil.rmtree(work)
     return numbers | {"load_average": load}
+
+
+def _write_table(path: Path, project: Project, found: Figures) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = evaluation_table(list(project.taxonomy.classes.all()), found.to_json())
+    path.write_text(as_csv(table), encoding="utf-8")
 
 
 def _import(slides: Sequence[Path]) -> tuple[list[Known], list[str]]:
