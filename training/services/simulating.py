@@ -21,7 +21,6 @@ from django.db.models import Prefetch
 
 from annotation.agreement import Reading
 from annotation.models import Batch, Box, CellClass, JobState, Patient, Project, Role, Slide, Task, Tile, User
-from annotation.selectors import RARE_SHARE
 from annotation.services.annotations import BoxInput, Effort, import_annotation, submit
 from annotation.services.batches import claim_next
 from annotation.services.projects import create_project, create_taxonomy, set_locked, set_member
@@ -47,6 +46,7 @@ SLIDE_FIELDS = (
     "tiling",
 )
 TILE_FIELDS = ("row", "column", "x", "y", "extent", "width", "height")
+RARE_SHARE = 0.5  # of an equal share of the pool's cells: a class with fewer is rare in the report
 TRAINED_SHARE = 0.8  # of the confirmed tiles, about; the rest validates
 ENDED = (JobState.FAILED, JobState.CANCELLED)
 

@@ -25,8 +25,8 @@ class Settings:
     kind: str = "two-stage"
     model: str = "yolo11n"
     image_size: int = 320
-    finder_passes: int = 900
-    classifier_passes: int = 6000
+    finder_passes: int = 1600
+    classifier_passes: int = 5000
     from_previous: bool = True
     operators: Operators = field(default_factory=Operators)
     errors: Errors = field(default_factory=Errors)

@@ -3,15 +3,19 @@
 import csv
 import hashlib
 import json
+import os
+import signal
 from io import StringIO
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 from django.core.management import CommandError, call_command
 
 from annotation.services.storage import local_path
 from annotation.slides.smear import draw_smear
 from tests.factories import make_patient, make_project, make_slide, make_truth
+from training.management.commands.simulate_rounds import Command
 from training.services.simulating import _of_project, project_source, slides_source
 from training.simulation.settings import Settings
 from training.simulation.tree import SimulationError, Source, Stopped, read_curves, simulate
@@ -126,6 +130,16 @@ class TestARun:
         with pytest.raises(Stopped):
             simulate(Settings(), source, tmp_path, on_progress=lambda share, text: None, should_stop=lambda: True)
         assert not (tmp_path / "source" / "known.json").exists()
+
+    def test_sigterm_stops_the_command_and_its_processes(
+        self, slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = signal.getsignal(signal.SIGTERM)
+        monkeypatch.setattr(Command, "_say", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(CommandError, match="Stopped"):
+            run(slides, tmp_path)
+        assert not [one for one in psutil.Process().children() if "simulate_rounds" in one.cmdline()]
+        assert signal.getsignal(signal.SIGTERM) is before
 
 
 class TestBadSources:

@@ -1,9 +1,13 @@
 """`manage.py simulate_rounds`: what the loop would buy, with simulated experts on cells that are known."""
 
 import json
+import signal
 from argparse import SUPPRESS, ArgumentParser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -17,7 +21,7 @@ from training.simulation.operators import Operators
 from training.simulation.plan import ARMS
 from training.simulation.report import Varied, as_markdown, tables_of, write_report
 from training.simulation.settings import QUICK, Settings
-from training.simulation.tree import SimulationError, Source, simulate, simulate_variations
+from training.simulation.tree import SimulationError, Source, Stopped, simulate, simulate_variations
 
 TIMES = [one.name for one in fields(Operators)]
 SHARES = [one.name for one in fields(Errors)]
@@ -62,10 +66,13 @@ class Command(BaseCommand):
             settings = settings_of(options)
             source = self._source(options)
             folder: Path = options["folder"] or Path(django_settings.DATA_DIR) / "simulations" / source.kind
-            curves = simulate(settings, source, folder, on_progress=self._say, should_stop=lambda: False)
             varied: Varied = {}
-            if options["vary_errors"]:
-                varied = simulate_variations(settings, folder, on_progress=self._say, should_stop=lambda: False)
+            with _stop_asked() as stop:
+                curves = simulate(settings, source, folder, on_progress=self._say, should_stop=stop)
+                if options["vary_errors"]:
+                    varied = simulate_variations(settings, folder, on_progress=self._say, should_stop=stop)
+        except Stopped as error:
+            raise CommandError("Stopped. The same command goes on with the round that was not done.") from error
         except (SimulationError, ValueError) as error:
             raise CommandError(str(error)) from error
         facts = json.loads((folder / "source" / "known.json").read_text(encoding="utf-8"))
@@ -89,6 +96,19 @@ class Command(BaseCommand):
     def _say(self, share: float, text: str) -> None:
         self.stdout.write(f"{share:4.0%}  {text}")
         self.stdout.flush()
+
+
+@contextmanager
+def _stop_asked() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM has come: the round under way then ends with its processes, to begin anew later."""
+    stop = Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+    try:
+        yield stop.is_set
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def settings_of(options: dict[str, Any]) -> Settings:
