@@ -52,13 +52,15 @@ def require_role(user: User, project: Project, role: Role) -> Role:
 
 
 def get_for(
-    user: User, queryset: QuerySet[M], pk: int, role: Role, *, project: Callable[[Any], Project] | None = None
+    user: User, rows: QuerySet[M] | Prepared, pk: int, role: Role, *, project: Callable[[Any], Project] | None = None
 ) -> M:
-    """The row with this key, if the user has the role in its project.
+    """The row with this key, if the user has the role in its project. rows: a prepared query takes the key.
 
     Raises Http404 if there is none or the user is a stranger, PermissionDenied if the role does not suffice.
     """
-    row = get_object_or_404(queryset, pk=pk)
+    row: M | None = rows.get(pk) if isinstance(rows, Prepared) else get_object_or_404(rows, pk=pk)
+    if row is None:
+        raise Http404
     owner: Project = project(row) if project else row.project  # type: ignore[attr-defined]
     require_role(user, owner, role)
     return row
@@ -87,12 +89,12 @@ def get_notice_for(user: User, pk: int) -> Notice:
     return found
 
 
-def get_task_for(user: User, tasks: QuerySet[Task], pk: int) -> Task:
+def get_task_for(user: User, tasks: QuerySet[Task] | Prepared, pk: int) -> Task:
     """A task, for whom may see what is drawn in it. Raises Http404, PermissionDenied.
 
     A review is for reviewers. Of independent readers none sees what another has.
     """
-    task = get_for(user, tasks, pk, Role.ANNOTATOR)
+    task: Task = get_for(user, tasks, pk, Role.ANNOTATOR)
     foreign = task.reader_id not in (None, user.pk)
     if task.kind == TaskKind.REVIEW or (foreign and task.batch.policy == Policy.INDEPENDENT):
         require_role(user, task.project, Role.REVIEWER)

@@ -222,9 +222,10 @@ def _work(batches: QuerySet[Batch], user: User, roles: Mapping[int, Role]) -> li
     return rows
 
 
-def whole_tasks() -> QuerySet[Task]:
-    """Tasks with all that the editor asks of them."""
-    return Task.objects.select_related("tile__slide__patient", "batch__project__taxonomy")
+# A task with all that the editor asks of it.
+WHOLE_TASK = Prepared(
+    lambda task: Task.objects.select_related("tile__slide__patient", "batch__project__taxonomy").filter(pk=task)
+)
 
 
 def task_as_json(task: Task, user: User, urls: dict[str, str], pictures: dict[str, str | None]) -> dict[str, Any]:
@@ -330,7 +331,7 @@ def last_done(
         .order_by("-latest")
     )
     found = mine.exclude(task__in=besides).first()
-    return whole_tasks().get(pk=found["task"]) if found else None
+    return WHOLE_TASK.get(found["task"]) if found else None
 
 
 def holder_of(task: Task, *, besides: User) -> str | None:

@@ -120,7 +120,7 @@ def sessions() -> dict[str, str]:
     for user in User.objects.all():
         session = SessionStore()
         session[SESSION_KEY] = str(user.pk)
-        session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+        session[BACKEND_SESSION_KEY] = "annotation.signed_in.UserBackend"
         session[HASH_SESSION_KEY] = user.get_session_auth_hash()
         session.create()
         keys[user.get_username()] = str(session.session_key)

@@ -16,7 +16,7 @@ from annotation.api.pages import Pages
 from annotation.api.rows import BatchRow, TaskRow
 from annotation.api.schema import Error, reads, writes
 from annotation.models import Batch, BatchState, Policy, Purpose, Role, Scope, Task, TaskKind, TaskState, User
-from annotation.selectors import conflict_as_json, holder_of, task_as_json, whole_tasks
+from annotation.selectors import WHOLE_TASK, conflict_as_json, holder_of, task_as_json
 from annotation.services.annotations import (
     MAX_REVISION,
     MAX_SEQUENCE,
@@ -213,7 +213,7 @@ class OneTask(View):
 
     @reads(TaskOrNone, about="A task with what is drawn in it; nothing is leased", name="task")
     def get(self, request: Request, pk: int) -> Response:
-        task = get_task_for(request.user, whole_tasks(), pk)
+        task = get_task_for(request.user, WHOLE_TASK, pk)
         return Response({"task": _task_json(task, request.user)})
 
 
@@ -269,7 +269,7 @@ class SubmitTask(View):
         name="submit_task",
     )
     def post(self, request: Request, pk: int) -> Response:
-        task = get_task_for(request.user, whole_tasks(), pk)
+        task = get_task_for(request.user, WHOLE_TASK, pk)
         body = checked(Submission, request.data)
         try:
             annotation, new = submit(
@@ -320,7 +320,7 @@ class TaskDraft(View):
 
     @writes(DraftIn, {200: Saved, 409: Conflict}, about="Keep work in progress; renews the lease", name="save_draft")
     def put(self, request: Request, pk: int) -> Response:
-        task = get_task_for(request.user, whole_tasks(), pk)
+        task = get_task_for(request.user, WHOLE_TASK, pk)
         body = checked(DraftIn, request.data)
         try:
             saved = keep_draft(task=task, user=request.user, body=body)
@@ -345,7 +345,7 @@ class SkipTask(View):
 
     @writes(Reason, {200: Skipped, 409: Conflict}, about="Put a task's tile aside, with a reason", name="skip_task")
     def post(self, request: Request, pk: int) -> Response:
-        task = get_task_for(request.user, whole_tasks(), pk)
+        task = get_task_for(request.user, WHOLE_TASK, pk)
         body = checked(Reason, request.data)
         try:
             skipped = skip(task=task, user=request.user, reason=body["reason"])

@@ -244,6 +244,7 @@ def _done(kind: TaskKind) -> Prepared:
     )
 
 
+LEASED = Prepared(lambda task: Task.objects.select_related("tile__slide__patient").filter(pk=task))
 BEGUN_OR_KEPT = {kind: _begun_or_kept(kind) for kind in TaskKind}
 WAITING = {(kind, alone): _waiting(kind, alone=alone) for kind in TaskKind for alone in (True, False)}
 DONE_COUNT = {kind: _done(kind) for kind in TaskKind}
@@ -303,7 +304,7 @@ def _lease(pk: int, free: Q, reader: User, until: datetime, batch: Batch) -> boo
 
 
 def _whole(pk: int, batch: Batch) -> Task:
-    task = Task.objects.select_related("tile__slide__patient", "pre_label").get(pk=pk)
+    task: Task = LEASED.get(pk)
     task.batch = batch  # known already
     return task
 

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET, require_POST
 from annotation.access import get_for
 from annotation.agreement_report import as_csv, report_of
 from annotation.models import Batch, BatchState, Role, TaskKind, TaskState, User
+from annotation.prepared import Prepared
 from annotation.selectors import readers_of
 from annotation.services.batches import (
     assign_tasks,
@@ -25,10 +26,12 @@ from annotation.services.projects import NotAllowed
 from annotation.views.request import SignedIn, page_of
 
 TASKS_PER_PAGE = 60
+WHOLE_BATCH = Prepared(lambda batch: Batch.objects.select_related("project__taxonomy").filter(pk=batch))
 
 
 def batch_for(request: SignedIn, pk: int, role: Role) -> Batch:
-    return get_for(request.user, Batch.objects.select_related("project__taxonomy"), pk, role)
+    found: Batch = get_for(request.user, WHOLE_BATCH, pk, role)
+    return found
 
 
 @require_GET

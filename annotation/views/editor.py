@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from annotation.access import get_task_for
 from annotation.models import Batch, Task, TaskKind, TaskState
-from annotation.selectors import conflict_as_json, holder_of, last_done, task_as_json, whole_tasks
+from annotation.selectors import WHOLE_TASK, conflict_as_json, holder_of, last_done, task_as_json
 from annotation.services.annotations import (
     MAX_REVISION,
     BatchClosed,
@@ -129,7 +129,7 @@ def _next(request: SignedIn, batch: Batch, kind: TaskKind, body: dict[str, Any])
 
 
 def _task_for(request: SignedIn, pk: int) -> Task:
-    return get_task_for(request.user, whole_tasks(), pk)
+    return get_task_for(request.user, WHOLE_TASK, pk)
 
 
 @require_GET

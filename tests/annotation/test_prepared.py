@@ -4,7 +4,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.test.utils import CaptureQueriesContext
 
-from annotation.models import Box, Membership, Role
+from annotation.models import Box, Membership, Role, Tile
 from annotation.prepared import Prepared, insert_rows
 from tests.factories import make_project, make_tile, make_truth, make_user
 
@@ -44,6 +44,41 @@ def test_a_key_that_is_no_parameter_is_refused() -> None:
     query = Prepared(lambda project, user: Membership.objects.filter(project=project).values_list("role"))
     with pytest.raises(ValueError, match="not a parameter"):
         query.rows(1, 2)
+
+
+def test_an_object_comes_with_all_that_stands_beside_it(django_assert_num_queries: type[CaptureQueriesContext]) -> None:
+    query = Prepared(lambda tile: Tile.objects.select_related("slide__patient", "truth__author").filter(pk=tile))
+    project = make_project()
+    bare, known = make_tile(project), make_tile(project)
+    truth = make_truth(known)
+    assert query.get(bare.pk).truth is None
+    with django_assert_num_queries(1):  # type: ignore[operator]
+        found = query.get(known.pk)
+        facts = (found.slide.patient.code, found.truth.author.name, found.truth.effort)
+    plain = Tile.objects.get(pk=known.pk)
+    assert facts == (plain.slide.patient.code, truth.author.name, truth.effort)
+    for name in (field.attname for field in Tile._meta.concrete_fields):
+        assert getattr(found, name) == getattr(plain, name), name
+    found.extent += 1
+    found.save()  # it is a row of the table, not a new one
+    assert Tile.objects.get(pk=known.pk).extent == plain.extent + 1
+
+
+def test_an_object_that_is_not_there() -> None:
+    query = Prepared(lambda tile: Tile.objects.filter(pk=tile))
+    assert query.get(make_tile().pk + 1) is None
+    for number in (2**62, 2**63, 10**30):  # an address may hold any
+        assert query.get(number) is None
+
+
+def test_keys_of_text() -> None:
+    query = Prepared(lambda name, project: Membership.objects.filter(user__username=name, project=project))
+    lead, other = make_user("lead"), make_user("o'ther")
+    project = make_project(lead=lead)
+    Membership.objects.create(project=project, user=other, role=Role.ANNOTATOR)
+    assert query.get("lead", project.pk).user_id == lead.pk
+    assert query.get("o'ther", project.pk).role == Role.ANNOTATOR
+    assert query.get("' OR 1=1 --", project.pk) is None
 
 
 def test_rows_are_stored_as_they_are() -> None:
