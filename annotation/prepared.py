@@ -4,46 +4,99 @@ SQL takes longer than the database's answer, and of thirty small rows, making ob
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache, cached_property
 from inspect import signature
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connection
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 from django.db.models.query import RelatedPopulator, get_related_populators
 from django.db.models.sql.compiler import SQLCompiler
+from django.db.models.sql.subqueries import UpdateQuery
 
-MARK = 2**62  # the first of the numbers that stand for keys while the SQL is written: no row has such a key
+MARK = 2**30  # the first of the numbers that stand for keys while the SQL is written: no query has such a constant
+KEYS = 2**63  # more than a column of keys can hold
+YEAR = 9000  # the first of those that stand for times
+Key = int | str | datetime
 
 
-class Prepared:
+class _Statement:
+    """SQL that is written with marks in the place of its keys, once, and then sent with keys for the marks."""
+
+    def __init__(self, build: Callable[..., Any]) -> None:
+        self._build = build
+
+    def _compiler(self, marks: Sequence[Key]) -> SQLCompiler:
+        raise NotImplementedError
+
+    @cached_property
+    def _written(self) -> tuple[str, list[Any], SQLCompiler]:
+        keys = signature(self._build).parameters.values()
+        marks = [_mark(place, is_time=one.annotation is datetime) for place, one in enumerate(keys)]
+        compiler = self._compiler(marks)
+        sql, values = compiler.as_sql()
+        places = {sent: place for place, mark in enumerate(marks) for sent in (_sent(mark), str(mark))}
+        if not {places[one] for one in values if one in places} == set(places.values()):
+            raise ValueError("A key of a prepared query is not a parameter of its SQL.")
+        return sql, [_Place(places[one]) if one in places else one for one in values], compiler
+
+    def _given(self, keys: Sequence[Key]) -> list[Any]:
+        return [_sent(keys[one]) if isinstance(one, _Place) else one for one in self._written[1]]
+
+
+class _Place(int):
+    """A place among the keys, in a list of a statement's values."""
+
+
+def _mark(place: int, *, is_time: bool) -> Key:
+    return datetime(YEAR + place, 1, 1, tzinfo=UTC) if is_time else MARK + place
+
+
+def _sent(key: Key) -> Any:
+    """As the database takes it."""
+    return connection.ops.adapt_datetimefield_value(key) if isinstance(key, datetime) else key
+
+
+class PreparedUpdate(_Statement):
+    """An UPDATE by keys.
+
+    build: makes a queryset, and the changes of the rows that it finds, from as many keys as it has arguments; those
+    annotated as datetime are times.
+    """
+
+    def _compiler(self, marks: Sequence[Key]) -> SQLCompiler:
+        rows, changes = self._build(*marks)
+        query = rows.query.chain(UpdateQuery)
+        query.add_update_values(changes)
+        compiler: SQLCompiler = query.get_compiler(DEFAULT_DB_ALIAS)
+        return compiler
+
+    def run(self, *keys: Key) -> int:
+        """How many rows it changed. Raises IntegrityError."""
+        with connection.cursor() as cursor:
+            cursor.execute(self._written[0], self._given(keys))
+            changed: int = cursor.rowcount
+        return changed
+
+
+class Prepared(_Statement):
     """A query by keys, numbers or texts.
 
     build: makes a queryset from as many keys as it has arguments. It may only compare with them: the SQL is written for
     keys that stand for all others, so neither None nor a list can be one. A number that no key can be finds nothing.
     """
 
-    def __init__(self, build: Callable[..., "QuerySet[Any, Any]"]) -> None:
-        self._build = build
-
-    @cached_property
-    def _written(self) -> tuple[str, list[Any], SQLCompiler]:
-        marks = [MARK + place for place in range(len(signature(self._build).parameters))]
-        compiler = self._build(*marks).query.get_compiler(DEFAULT_DB_ALIAS)
-        sql, values = compiler.as_sql()
-        places = {as_sent: mark - MARK for mark in marks for as_sent in (mark, str(mark))}
-        if not {places[one] for one in values if one in places} == set(places.values()):
-            raise ValueError("A key of a prepared query is not a parameter of its SQL.")
-        return sql, [_Key(places[one]) if one in places else one for one in values], compiler
+    def _compiler(self, marks: Sequence[Key]) -> SQLCompiler:
+        compiler: SQLCompiler = self._build(*marks).query.get_compiler(DEFAULT_DB_ALIAS)
+        return compiler
 
     def rows(self, *keys: int | str) -> list[tuple[Any, ...]]:
         """Of a `values_list` queryset, as the database gives them: columns of numbers and text only."""
-        if any(isinstance(key, int) and key >= MARK for key in keys):  # an address may hold any number
+        if any(isinstance(key, int) and key >= KEYS for key in keys):  # an address may hold any number
             return []
-        sql, values, _ = self._written
-        given = [keys[one] if isinstance(one, _Key) else one for one in values]
         with connection.cursor() as cursor:
-            cursor.execute(sql, given)
+            cursor.execute(self._written[0], self._given(keys))
             found: list[tuple[Any, ...]] = cursor.fetchall()
         return found
 
@@ -72,10 +125,6 @@ class Prepared:
         """
         found = self.first(*keys)
         return None if found is None else self._making.of(list(found))
-
-
-class _Key(int):
-    """A place among the keys, in a list of a query's values."""
 
 
 @dataclass(frozen=True)

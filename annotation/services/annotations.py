@@ -28,7 +28,7 @@ from annotation.models import (
     Tile,
     User,
 )
-from annotation.prepared import Prepared, insert_rows
+from annotation.prepared import Prepared, PreparedUpdate, insert_rows
 from annotation.services.batches import lease_length
 from annotation.services.events import record
 from annotation.services.policies import CONSENSUS, Settled, check_not_settled, settle
@@ -52,6 +52,18 @@ BOX_COLUMNS = ("annotation_id", "cell_class_id", "x", "y", "width", "height", "o
 ORIGINS = Prepared(
     lambda annotation: Box.objects.filter(annotation=annotation).values_list(
         "pk", "cell_class__number", "x", "y", "width", "height"
+    )
+)
+MOVE_ON = PreparedUpdate(
+    lambda task, revision, user: (
+        Task.objects.filter(pk=task, revision=revision),
+        {
+            "revision": F("revision") + 1,
+            "state": TaskState.SUBMITTED,
+            "reader": user,
+            "leased_until": None,
+            "skip_reason": "",
+        },
     )
 )
 # Boxes drawn to the very edge may stand out of the tile by a rounding error.
@@ -340,11 +352,9 @@ def _origins_of(task: Task) -> dict[int, BoxInput]:
 
 
 def _move_on(task: Task, revision: int, user: User) -> bool:
-    moving = Task.objects.filter(pk=task.pk, revision=revision)
-    changes = {"revision": F("revision") + 1, "state": TaskState.SUBMITTED, "reader": user}
     try:
         with transaction.atomic(savepoint=task.batch.policy != Policy.SINGLE):
-            return bool(moving.update(**changes, leased_until=None, skip_reason=""))
+            return bool(MOVE_ON.run(task.pk, revision, user.pk))
     except IntegrityError as error:
         raise SecondReading(f"You have read {task.tile} already: another reader does this one.") from error
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from statistics import median
+from typing import Any
 
 from django.core.cache import cache
 from django.db import IntegrityError, transaction
@@ -25,7 +26,7 @@ from annotation.models import (
     Tile,
     User,
 )
-from annotation.prepared import Prepared
+from annotation.prepared import Prepared, PreparedUpdate
 from annotation.services.events import record
 from annotation.services.notices import tell_batch_ready
 from annotation.services.policies import ReadingPolicy, settle_rest
@@ -244,6 +245,12 @@ def _done(kind: TaskKind) -> Prepared:
     )
 
 
+def _lease_untouched(task: int, reader: int, until: datetime) -> "tuple[QuerySet[Task], dict[str, Any]]":
+    changes = {"state": TaskState.LEASED, "reader": reader, "leased_until": until}
+    return Task.objects.filter(_untouched(reader), pk=task), changes
+
+
+LEASE_UNTOUCHED = PreparedUpdate(_lease_untouched)
 LEASED = Prepared(lambda task: Task.objects.select_related("tile__slide__patient").filter(pk=task))
 BEGUN_OR_KEPT = {kind: _begun_or_kept(kind) for kind in TaskKind}
 WAITING = {(kind, alone): _waiting(kind, alone=alone) for kind in TaskKind for alone in (True, False)}
@@ -279,6 +286,10 @@ def claim_next(
     first = WAITING[kind, batch.policy == Policy.SINGLE]
     for attempt in range(TRIES):
         candidates = [pk for (pk,) in first.rows(batch.pk, reader.pk) if pk not in known]
+        if candidates and attempt == 0 and batch.policy == Policy.SINGLE:  # what nearly everybody gets
+            if LEASE_UNTOUCHED.run(candidates[0], reader.pk, until):
+                return _whole(candidates[0], batch)
+            continue
         # One state after the other, so that the index gives them in their order. What was left comes back last.
         for state in (TaskState.OPEN, TaskState.LEASED):
             candidates = candidates or list(waiting.filter(state=state)[:CANDIDATES])

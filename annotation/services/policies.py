@@ -31,12 +31,14 @@ from annotation.models import (
     Tile,
     User,
 )
+from annotation.prepared import PreparedUpdate
 from annotation.services.events import record
 
 CONSENSUS = "consensus of readers"  # the author of what a review of independent readings starts from
 MOST_READERS = 5
 UNDONE = (TaskState.OPEN, TaskState.LEASED)
 HASHES = 2**32
+TAKE_AS_TRUTH = PreparedUpdate(lambda tile, annotation: (Tile.objects.filter(pk=tile), {"truth": annotation}))
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def settle(*, task: Task, annotation: Annotation | None, user: User | None) -> N
         _settle_independent(task, user)
         return
     if annotation is not None:
-        Tile.objects.filter(pk=task.tile_id).update(truth=annotation)
+        TAKE_AS_TRUTH.run(task.tile_id, annotation.pk)
     if task.batch.policy == Policy.REVIEWED and task.kind == TaskKind.READING:
         _ask_for_reviews(task, annotation)
 

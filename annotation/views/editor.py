@@ -103,7 +103,10 @@ def batch_next(request: SignedIn, pk: int) -> JsonResponse:
         body = json_body(request)
     except NotJSON as error:
         return JsonResponse({"error": str(error)}, status=400)
-    return _next(request, batch, kind, body)
+    task = claim_next(batch=batch, reader=request.user, kind=kind, held=_held(body))
+    if task is not None:  # how far the batch is comes with every submission
+        return JsonResponse({"task": _task_json(request, task)})
+    return JsonResponse({"task": None, "batch": _batch_json(batch, kind)})
 
 
 @require_POST
@@ -121,11 +124,6 @@ def batch_previous(request: SignedIn, pk: int) -> JsonResponse:
 def _held(body: dict[str, Any]) -> list[int]:
     raw = body.get("except", [])
     return [pk for pk in raw if is_count(pk, MAX_KEY)][:MAX_HELD] if isinstance(raw, list) else []
-
-
-def _next(request: SignedIn, batch: Batch, kind: TaskKind, body: dict[str, Any]) -> JsonResponse:
-    task = claim_next(batch=batch, reader=request.user, kind=kind, held=_held(body))
-    return JsonResponse({"task": _task_json(request, task), "batch": _batch_json(batch, kind)})
 
 
 def _task_for(request: SignedIn, pk: int) -> Task:
@@ -225,9 +223,11 @@ def task_skip(request: SignedIn, pk: int) -> JsonResponse:
         if task.state == TaskState.SUBMITTED:
             return _conflict(task)
     kind = TaskKind(task.kind)
+    answer: dict[str, Any] = {"batch": _batch_json(task.batch, kind)}
     if body.get("want_next"):
-        return _next(request, task.batch, kind, body)
-    return JsonResponse({"batch": _batch_json(task.batch, kind)})
+        following = claim_next(batch=task.batch, reader=request.user, kind=kind, held=_held(body))
+        answer["task"] = _task_json(request, following)
+    return JsonResponse(answer)
 
 
 @require_POST

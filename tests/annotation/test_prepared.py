@@ -1,12 +1,17 @@
 """Queries whose SQL is written once."""
 
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
 import pytest
 from django.db import IntegrityError, transaction
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
-from annotation.models import Box, Membership, Role, Tile
-from annotation.prepared import Prepared, insert_rows
-from tests.factories import make_project, make_tile, make_truth, make_user
+from annotation.models import Box, Membership, Role, Task, Tile
+from annotation.prepared import Prepared, PreparedUpdate, insert_rows
+from tests.factories import make_batch, make_project, make_tile, make_truth, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -79,6 +84,24 @@ def test_keys_of_text() -> None:
     assert query.get("lead", project.pk).user_id == lead.pk
     assert query.get("o'ther", project.pk).role == Role.ANNOTATOR
     assert query.get("' OR 1=1 --", project.pk) is None
+
+
+def test_rows_are_changed_by_keys_and_times() -> None:
+    def build(task: int, reader: int, until: datetime) -> Any:
+        found = Task.objects.filter(pk=task, reader=None)
+        return found, {"reader": reader, "leased_until": until, "revision": F("revision") + 1, "skip_reason": ""}
+
+    update = PreparedUpdate(build)
+    reader = make_user("reader")
+    first, second, *_ = make_batch(make_project()).tasks.all()
+    until = datetime(2026, 3, 29, 2, 30, 1, 5, tzinfo=ZoneInfo("Europe/Paris"))
+    assert update.run(first.pk, reader.pk, until) == 1
+    assert update.run(first.pk, reader.pk, until) == 0  # it has a reader now
+    assert update.run(second.pk + 1, reader.pk, until) == 0
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.reader, first.leased_until, first.revision) == (reader, until, 1)
+    assert (second.reader, second.leased_until, second.revision) == (None, None, 0)
 
 
 def test_rows_are_stored_as_they_are() -> None:
