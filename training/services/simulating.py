@@ -5,6 +5,10 @@ trainer, the evaluation.
 """
 
 import json
+import os
+import signal
+import stat
+import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,6 +27,7 @@ from annotation.agreement import Reading
 from annotation.models import Batch, Box, CellClass, JobState, Patient, Project, Role, Slide, Task, Tile, User
 from annotation.services.annotations import BoxInput, Effort, import_annotation, submit
 from annotation.services.batches import claim_next
+from annotation.services.patience import until_job_ends
 from annotation.services.projects import create_project, create_taxonomy, set_locked, set_member
 from annotation.services.slide_files import slide_paths
 from annotation.services.slides import SlideFacts, import_slide
@@ -94,14 +99,15 @@ def project_source(project: Project) -> Source:
     return Source("project", {"name": project.taxonomy.name, "classes": classes, "slides": facts})
 
 
-_paths = ExitStack()  # what a simulation reads stays where it is until this process ends
+_paths = ExitStack()  # outside a job, what a simulation reads stays where it is until this process ends
 
 
 def _slide_facts(slide: Any) -> dict[str, Any]:
+    files = (until_job_ends.get() or _paths).enter_context(slide_paths(slide))
     return {
         "patient": slide.patient.code,
         "locked": slide.patient.locked,
-        "files": [str(path) for path in _paths.enter_context(slide_paths(slide))],
+        "files": [str(path) for path in files],
         "fields": {name: getattr(slide, name) for name in SLIDE_FIELDS},
         "tiles": [
             {
@@ -120,6 +126,8 @@ def _slide_facts(slide: Any) -> dict[str, Any]:
 
 def run_task(file: Path) -> None:
     """What training.simulation.tree asks of a process whose data folder is the simulation's."""
+    if stat.S_ISFIFO(os.fstat(0).st_mode):  # and not when it was started by hand
+        threading.Thread(target=_end_with_starter, daemon=True).start()
     current_app.loader.import_default_modules()  # the jobs run here: there is no worker
     task = json.loads(file.read_text(encoding="utf-8"))
     settings = Settings.of_json(task["settings"])
@@ -128,6 +136,14 @@ def run_task(file: Path) -> None:
     else:
         result = _round(task, settings).to_json()
     write_json(Path(task["result"]), result)
+
+
+def _end_with_starter() -> None:
+    """End this process and all that it has started, which are a session, when nobody is left at the other end of stdin:
+    who started it was killed, and another attempt may take up the same folder.
+    """
+    os.read(0, 1)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _prepare(kind: str, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,8 @@ class Stopped(Exception):
     """Somebody asked for a stop: what is done is kept."""
 
 
-Progress = Callable[[float, str], None]
+Progress = Callable[[float, str, float | None], None]  # share, text, seconds left if known
+Turn = Callable[[], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,18 @@ class Source:
 
 
 def simulate(
-    settings: Settings, source: Source | None, folder: Path, *, on_progress: Progress, should_stop: Callable[[], bool]
+    settings: Settings,
+    source: Source | None,
+    folder: Path,
+    *,
+    on_progress: Progress,
+    should_stop: Callable[[], bool],
+    turn: Turn = nullcontext,
 ) -> Curves:
     """Run what is not there yet; returns all points. source: None where the folder holds prepared slides.
 
-    Raises SimulationError, Stopped.
+    turn: entered around each round, so that others can compute between two of them. Raises SimulationError, Stopped,
+    and what `should_stop` raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(settings, folder)
@@ -68,18 +76,17 @@ def simulate(
     begun = time.monotonic()
     base = folder / "source"
     if source is not None and not (base / "known.json").is_file():
-        on_progress(0.0, "preparing the slides")
+        on_progress(0.0, "preparing the slides", None)
         inside.run(base, {"do": "prepare", "kind": source.kind, "facts": dict(source.facts)}, "known.json")
     steps = prefixes([ARMS[name] for name in settings.arms], settings.rounds)
     every = [(seed, one) for seed in range(settings.seeds) for one in steps]
     missing = [one for one in every if not (_place(folder, *one) / "round.json").is_file()]
     for done, (seed, one) in enumerate(missing):
         left = (time.monotonic() - begun) / done * (len(missing) - done) if done else None
-        text = f"seed {seed + 1}, round {len(one)}: {one[-1].key.replace('-', ', ')}"
-        on_progress(
-            (len(every) - len(missing) + done) / len(every), text + (f"; {left / 60:.0f} min left" if left else "")
-        )
-        _run_round(inside, folder, seed, one)
+        with turn():
+            text = f"seed {seed + 1}, round {len(one)}: {one[-1].key.replace('-', ', ')}"
+            on_progress((len(every) - len(missing) + done) / len(every), text, left)
+            _run_round(inside, folder, seed, one)
     return read_curves(settings, folder)
 
 
@@ -97,8 +104,12 @@ def simulate_variations(
         if not (place / "source").exists():
             (place / "source").symlink_to(Path("../../source"))
 
-        def report(share: float, text: str, *, done: int = done, name: str = name, factor: float = factor) -> None:
-            on_progress((done + share) / len(wanted), f"{name} x {factor:g}: {text}")
+        def report(
+            share: float, text: str, left: float | None, *, done: int = done, name: str = name, factor: float = factor
+        ) -> None:
+            if left is not None:  # those to come take as long as this one
+                left += left / (1 - share) * (len(wanted) - done - 1)
+            on_progress((done + share) / len(wanted), f"{name} x {factor:g}: {text}", left)
 
         other = replace(settings, seeds=1, errors=settings.errors.scaled(name, factor))
         varied[name, factor] = simulate(other, None, place, on_progress=report, should_stop=should_stop)
@@ -190,16 +201,19 @@ class _Inside:
         place.mkdir(parents=True, exist_ok=True)
         write_json(place / "task.json", {**task, "settings": self._settings.to_json(), "result": str(place / result)})
         log = place / "log.txt"
-        with log.open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "manage.py", "simulate_rounds", "--task", str(place / "task.json")],
+        command = [sys.executable, "manage.py", "simulate_rounds", "--task", str(place / "task.json")]
+        with (
+            log.open("wb") as output,
+            subprocess.Popen(  # noqa: S603
+                command,
                 cwd=ROOT,
                 env=_environment(place / "data"),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # closed when this process ends, however it does: that ends the other too
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-            )
+            ) as process,
+        ):
             try:
                 while process.poll() is None:
                     if self._should_stop():

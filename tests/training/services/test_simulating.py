@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -18,7 +20,16 @@ from tests.factories import make_patient, make_project, make_slide, make_truth
 from training.management.commands.simulate_rounds import Command
 from training.services.simulating import _of_project, project_source, slides_source
 from training.simulation.settings import Settings
-from training.simulation.tree import SimulationError, Source, Stopped, read_curves, simulate
+from training.simulation.tree import (
+    ROOT,
+    SimulationError,
+    Source,
+    Stopped,
+    _environment,
+    read_curves,
+    simulate,
+    write_json,
+)
 
 PATIENTS = ("S01", "S02", "S03", "S04")
 OPTIONS = {"arms": ["a", "c"], "seeds": 1, "rounds": 2, "batch": 4, "kind": "one-stage", "image_size": 64}
@@ -128,7 +139,7 @@ class TestARun:
     def test_a_stop_is_heard(self, slides: Path, tmp_path: Path) -> None:
         source = slides_source(slides, test=["S04"], taxonomy="hct")
         with pytest.raises(Stopped):
-            simulate(Settings(), source, tmp_path, on_progress=lambda share, text: None, should_stop=lambda: True)
+            simulate(Settings(), source, tmp_path, on_progress=lambda *told: None, should_stop=lambda: True)
         assert not (tmp_path / "source" / "known.json").exists()
 
     def test_sigterm_stops_the_command_and_its_processes(
@@ -140,6 +151,23 @@ class TestARun:
             run(slides, tmp_path)
         assert not [one for one in psutil.Process().children() if "simulate_rounds" in one.cmdline()]
         assert signal.getsignal(signal.SIGTERM) is before
+
+    def test_a_process_whose_starter_is_gone_ends(self, slides: Path, tmp_path: Path) -> None:
+        result = tmp_path / "known.json"
+        facts = dict(slides_source(slides, test=["S04"], taxonomy="hct").facts)
+        task = {"do": "prepare", "kind": "slides", "facts": facts, "settings": Settings().to_json()}
+        write_json(tmp_path / "task.json", task | {"result": str(result)})
+        with subprocess.Popen(
+            [sys.executable, "manage.py", "simulate_rounds", "--task", str(tmp_path / "task.json")],
+            cwd=ROOT,
+            env=_environment(tmp_path / "data"),
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        ) as process:
+            assert process.stdin is not None
+            process.stdin.close()  # as the system does for one that was killed
+        assert process.returncode == -signal.SIGKILL
+        assert not result.exists()
 
 
 class TestBadSources:
@@ -165,9 +193,7 @@ class TestBadSources:
         (tmp_path / "S05.json").write_text((slides / "S01.json").read_text(encoding="utf-8"), encoding="utf-8")
         wrong = Source(source.kind, {**source.facts, "slides": [*source.facts["slides"], str(broken)]})
         with pytest.raises(SimulationError, match=r"S05\.tif"):
-            simulate(
-                Settings(), wrong, tmp_path / "out", on_progress=lambda share, text: None, should_stop=lambda: False
-            )
+            simulate(Settings(), wrong, tmp_path / "out", on_progress=lambda *told: None, should_stop=lambda: False)
 
     @pytest.mark.parametrize(
         ("options", "words"),

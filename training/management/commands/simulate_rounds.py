@@ -93,8 +93,9 @@ class Command(BaseCommand):
             raise SimulationError(f"There is no project {options['project']}.")
         return project_source(project)
 
-    def _say(self, share: float, text: str) -> None:
-        self.stdout.write(f"{share:4.0%}  {text}")
+    def _say(self, share: float, text: str, seconds_left: float | None) -> None:
+        left = "" if seconds_left is None else f"; {seconds_left / 60:.0f} min left"
+        self.stdout.write(f"{share:4.0%}  {text}{left}")
         self.stdout.flush()
 
 
