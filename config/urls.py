@@ -33,6 +33,7 @@ from training.views import (
     overview,
     rounds,
     schedule,
+    simulations,
 )
 
 
@@ -73,6 +74,8 @@ urlpatterns = [
         cross_validations.cross_validation_new,
         name="cross_validation_new",
     ),
+    path("projects/<int:pk>/simulations/", simulations.project_simulations, name="project_simulations"),
+    path("projects/<int:pk>/simulations/new/", simulations.simulation_new, name="simulation_new"),
     path("projects/<int:pk>/schedule/", schedule.project_schedule, name="project_schedule"),
     path("projects/<int:pk>/schedule/pause/", schedule.schedule_pause, name="schedule_pause"),
     path("projects/<int:pk>/schedule/resume/", schedule.schedule_resume, name="schedule_resume"),
@@ -156,6 +159,10 @@ urlpatterns = [
         cross_validations.cross_validation_table,
         name="cross_validation_table",
     ),
+    path("simulations/<int:pk>/", simulations.simulation, name="simulation"),
+    path("simulations/<int:pk>/retry/", simulations.simulation_retry, name="simulation_retry"),
+    path("simulations/<int:pk>/delete/", simulations.simulation_delete, name="simulation_delete"),
+    path("simulations/<int:pk>/files/<str:name>", simulations.simulation_file, name="simulation_file"),
     path("jobs/<int:pk>/", jobs.job, name="job"),
     path("jobs/<int:pk>/cancel/", jobs.job_cancel, name="job_cancel"),
     path("jobs/<int:pk>/retry/", jobs.job_retry, name="job_retry"),

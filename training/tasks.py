@@ -13,6 +13,7 @@ from training.services.cross_validation import run_cross_validation
 from training.services.demo import run_demo
 from training.services.refresh import run_refresh
 from training.services.schedule import fire_due
+from training.services.simulation_job import run_simulation
 from training.services.snapshots import facts_of_newest
 
 
@@ -80,6 +81,11 @@ def refresh(job_pk: int) -> None:
 @compute_task("jobs.cross_validate")
 def cross_validate(job_pk: int) -> None:
     run_job(job_pk=job_pk, function=run_cross_validation)
+
+
+@compute_task("jobs.simulate")
+def simulate(job_pk: int) -> None:
+    run_job(job_pk=job_pk, function=run_simulation)
 
 
 @compute_task("jobs.export")

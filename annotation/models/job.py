@@ -32,6 +32,7 @@ class JobKind(models.TextChoices):
     TRAIN = "train", "Train"
     EVALUATE = "evaluate", "Evaluate"
     CROSS_VALIDATE = "cross_validate", "Cross-validate"
+    SIMULATE = "simulate", "Simulate rounds"
     REFRESH = "refresh", "Retrain the classifier"
     IMPORT_MODEL = "import_model", "Import model"
     EXPORT_MODEL = "export_model", "Export model"
@@ -78,6 +79,11 @@ class Job(models.Model):
     @property
     def is_active(self) -> bool:
         return self.state in ACTIVE
+
+    @property
+    def keeps_what_is_done(self) -> bool:
+        """Whether it goes on where it was when it is tried again after a cancel."""
+        return self.kind in (JobKind.CROSS_VALIDATE, JobKind.SIMULATE)
 
     @property
     def needs_mpp(self) -> bool:

@@ -60,6 +60,7 @@ class RunningJob:
         self.job = job
         self._patience = patience or Patience()
         self._last_report = 0.0
+        self._progress = 0.0
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._keep_alive, name=f"heartbeat-{job.pk}", daemon=True)
 
@@ -81,8 +82,9 @@ class RunningJob:
         if not at_once and time.monotonic() - self._last_report < REPORT_SECONDS:
             return
         self._last_report = time.monotonic()
+        self._progress = min(max(progress, 0.0), 1.0)
         changed = self._rows().update(
-            progress=min(max(progress, 0.0), 1.0),
+            progress=self._progress,
             message=message,
             seconds_left=seconds_left,
             heartbeat_at=timezone.now(),
@@ -121,7 +123,7 @@ class RunningJob:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    self.report(0.0, "waiting: another job uses the processor")
+                    self.report(self._progress, "waiting: another job uses the processor")
                     self.check()
                     time.sleep(WAIT_SECONDS)
             yield

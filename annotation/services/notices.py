@@ -29,6 +29,7 @@ RUNS = frozenset(
         JobKind.EVALUATE,
         JobKind.REFRESH,
         JobKind.CROSS_VALIDATE,
+        JobKind.SIMULATE,
     }
 )
 # How long after a try the next one comes; a mail is given up after one more try than there are pauses.

@@ -210,7 +210,7 @@ def work_dir(name: str, *, resumed: bool = False) -> Iterator[Path]:
     (JobLost). `resumed`: also a failed or cancelled job's, so that hours of training are not lost when it is tried
     again.
     """
-    folder = Path(settings.DATA_DIR) / "work" / name
+    folder = _work_path(name)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield folder
@@ -221,3 +221,12 @@ def work_dir(name: str, *, resumed: bool = False) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def drop_work(name: str) -> None:
+    """Throw away what a job that failed or was cancelled has left on this machine to be resumed."""
+    shutil.rmtree(_work_path(name), ignore_errors=True)
+
+
+def _work_path(name: str) -> Path:
+    return Path(settings.DATA_DIR) / "work" / name

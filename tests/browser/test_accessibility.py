@@ -93,6 +93,7 @@ def test_every_page_of_a_project_that_is_under_way(
             "/projects/#/",
             "/projects/#/slides/",
             "/projects/#/rounds/",
+            "/projects/#/simulations/",
             "/projects/#/models/",
         ),
         *("/projects/#/jobs/", "/projects/#/exports/", "/projects/#/members/", "/projects/#/taxonomy/", "/slides/#/"),
@@ -152,6 +153,36 @@ def test_the_pages_of_a_project_in_which_nothing_has_happened_yet(quiet: Page, s
     kinds, found = _visit_all(quiet, site, f"/projects/{empty_project}/")
     tabs = ("slides", "rounds", "models", "taxonomy", "jobs", "imports", "exports", "members")
     assert {f"/projects/#/{tab}/" for tab in tabs} <= kinds
+    assert found == []
+
+
+SIMULATED = """
+from tests import factories
+project = factories.make_project(lead=User.objects.get(username="lead"))
+for locked in (False, True):
+    slide = factories.make_slide(project, patient=factories.make_patient(project, locked=locked))
+    for tile in slide.tiles.all():
+        factories.make_truth(tile, (1, 10, 20, 30, 40))
+done = factories.make_simulation(project)
+stopped = factories.make_simulation(project, state="failed", message="round 2 failed")
+answer = [project.pk, done.pk, stopped.pk]
+"""
+
+
+def test_the_pages_of_simulated_rounds(quiet: Page, site: Site):
+    project, done, stopped = site.read(SIMULATED)
+    found = []
+    for path in (f"/projects/{project}/simulations/", f"/simulations/{stopped}/", f"/simulations/{done}/"):
+        quiet.goto(path)
+        found += violations(quiet)
+    figure = quiet.get_by_role("img", name="mAP@0.5 of each arm")
+    expect(figure).to_be_visible()
+    assert figure.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    with quiet.expect_download() as started:
+        quiet.get_by_role("link", name="CSV").click()
+    assert started.value.suggested_filename == f"marrowloop-{project}-simulation-{done}-points.csv"
+    quiet.goto(f"/projects/{project}/simulations/new/")
+    found += violations(quiet)
     assert found == []
 
 

@@ -15,10 +15,12 @@ from annotation.models import (
     Box,
     Delivery,
     Job,
+    JobKind,
     JobState,
     Membership,
     Notice,
     Patient,
+    Project,
     Role,
     Slide,
     SlideFolder,
@@ -45,7 +47,7 @@ STAFF = (SIGN_IN, FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN)
 NO_IMPORT = (SIGN_IN, *[NO_SUCH_PAGE] * 4)  # the first job is another's: tests/annotation/views/test_imports.py
 ADMIN = (SIGN_IN, SIGN_IN, SIGN_IN, SIGN_IN, SIGN_IN)
 
-# Name: (method, outcomes for WHO, the model whose key is in the address).
+# Name: (method, outcomes for WHO, the model, or kind of job, whose key is in the address).
 EXPECTED = {
     "home": ("GET", SIGNED_IN, None),
     "preferences": ("POST", SIGNED_IN, None),
@@ -87,6 +89,8 @@ EXPECTED = {
     "schedule_resume": ("POST", LEAD, "project"),
     "project_cross_validations": ("GET", MEMBER, "project"),
     "cross_validation_new": ("GET", LEAD, "project"),
+    "project_simulations": ("GET", MEMBER, "project"),
+    "simulation_new": ("GET", LEAD, "project"),
     "project_models": ("GET", MEMBER, "project"),
     "model_import": ("POST", (*LEAD[:-1], FORBIDDEN), "project"),  # for leads who are administrators
     "project_jobs": ("GET", MEMBER, "project"),
@@ -145,6 +149,10 @@ EXPECTED = {
     "cross_validation": ("GET", MEMBER, CrossValidation),
     "cross_validation_retry": ("POST", LEAD, CrossValidation),
     "cross_validation_table": ("GET", MEMBER, CrossValidation),
+    "simulation": ("GET", MEMBER, JobKind.SIMULATE),
+    "simulation_retry": ("POST", LEAD, JobKind.SIMULATE),
+    "simulation_delete": ("POST", LEAD, JobKind.SIMULATE),
+    "simulation_file": ("GET", MEMBER, JobKind.SIMULATE),
     "model": ("GET", MEMBER, ModelVersion),
     "model_make_current": ("POST", LEAD, ModelVersion),
     "model_evaluate": ("POST", LEAD, ModelVersion),
@@ -175,9 +183,13 @@ FURTHER = {
     "model_figure": ["confusion", "svg"],
     "curve_table": ["rounds"],
     "curve_figure": ["svg"],
+    "simulation_file": ["figure.svg"],
 }
 # A page that shows a form and takes it.
-BOTH_METHODS = {"login", "folder_new", "project_new", "round_new", "project_schedule", "cross_validation_new"}
+BOTH_METHODS = {
+    *("login", "folder_new", "project_new", "round_new", "project_schedule", "cross_validation_new"),
+    "simulation_new",
+}
 
 
 def known_addresses():
@@ -206,6 +218,7 @@ def project(smear):
     factories.make_export(project)
     factories.make_delivery(factories.make_webhook(project))
     factories.make_cross_validation(project, 0.5)
+    factories.make_simulation(project)
     return project
 
 
@@ -216,8 +229,11 @@ def address(name, model, project):
         return reverse("api_page")
     if model is None:
         return reverse(name)
-    key = project.pk if model == "project" else model.objects.order_by("pk").first().pk
-    return reverse(name, args=[key, *FURTHER.get(name, [])])
+    if model == "project":
+        rows = Project.objects.filter(pk=project.pk)
+    else:
+        rows = Job.objects.filter(kind=model) if isinstance(model, JobKind) else model.objects
+    return reverse(name, args=[rows.order_by("pk").first().pk, *FURTHER.get(name, [])])
 
 
 def visitor(who):

@@ -1,9 +1,12 @@
 """Plain functions that make rows. Each can be called again and again; what is not said is made up."""
 
 import hashlib
+import json
 from dataclasses import asdict
+from functools import cache
 from itertools import count
 from pathlib import Path
+from tempfile import mkdtemp
 from uuid import uuid4
 
 from django.conf import settings
@@ -49,7 +52,13 @@ from inference.services.model_exports import ModelExport
 from inference.services.registry import make_current, register_version
 from training.models import CrossValidation, Evaluation, Mode, Part, Round, RoundState
 from training.services.rounds import RoundSettings
+from training.services.simulation_job import keep_report
 from training.services.training_settings import TrainingSettings
+from training.simulation.operators import Work
+from training.simulation.plan import ARMS
+from training.simulation.results import Curves, Point
+from training.simulation.settings import Settings as Simulated
+from training.simulation.tree import write_json
 
 _numbers = count(1)
 
@@ -278,6 +287,63 @@ def make_export(project: Project) -> Job:
     """An export job that has succeeded, with its archive in storage."""
     name = default_storage.save("exports/made.zip", ContentFile(b"PK an archive"))
     return make_job(project, state=JobState.SUCCEEDED, result={"file": name, "bytes": 13, "message": "0 tiles"})
+
+
+def make_simulation(project: Project, *, seeds: int = 2, state: JobState = JobState.SUCCEEDED, **fields) -> Job:
+    """A simulation of arms a and c; one that has succeeded has a real report on made-up rounds."""
+    settings = Simulated(arms=("a", "c"), seeds=seeds, rounds=3, batch=4)
+    values = {"subject": "2 arms", "arguments": {"settings": settings.to_json()}}
+    job = make_job(project, kind=JobKind.SIMULATE, state=state, **(values | fields))
+    if state == JobState.SUCCEEDED:
+        folder = _drawn_report(settings)
+        job.result = json.loads((folder / "row.json").read_text(encoding="utf-8"))
+        for name, stored in job.result["files"].items():
+            job.result["files"][name] = store(folder / name, f"{job.pk}/{stored}")
+        job.save()
+    return job
+
+
+@cache
+def _drawn_report(settings: Simulated) -> Path:
+    """A folder with the report of made-up rounds and, as row.json, what a job keeps of it. Drawing takes a second."""
+    folder = Path(mkdtemp())
+    job = Job(pk=0, project_id=0, arguments={"settings": settings.to_json()})
+    facts = {"names": ["neutrophil", "erythroblast"], "rare": [1], "slides": {"made.tif": "0" * 64}}
+    facts |= {"pool_tiles": 20, "pool_boxes": 140, "test_tiles": 5, "test_boxes": 33, "test_patients": ["P9"]}
+    kept = keep_report(job, made_curves(settings), facts, folder)
+    write_json(folder / "row.json", kept)
+    return folder
+
+
+def made_curves(settings: Simulated) -> Curves:
+    """Rounds of which each brings a little more; the later an arm in the alphabet, the faster and the better it is."""
+    seeds = range(settings.seeds)
+    return {arm: {seed: _made_points(settings, arm, seed) for seed in seeds} for arm in settings.arms}
+
+
+def _made_points(settings: Simulated, arm: str, seed: int) -> list[Point]:
+    points: list[Point] = []
+    for number, step in enumerate(ARMS[arm].steps(settings.rounds), start=1):
+        drawn = 9 if step.assisted else 40
+        work = Work(drawn, 2 * drawn, 4 * drawn, drawn, 40)
+        map50 = 0.7 - 0.5 / (number + seed / 10 + 0.3 * "abcde".index(arm) * (number > 1))
+        point = Point(
+            round=number,
+            assisted=step.assisted,
+            tiles=settings.batch * number,
+            boxes=40 * number,
+            work=work + (points[-1].work if points else Work()),
+            map50=map50,
+            interval=(map50 - 0.1, map50 + 0.1),
+            aps={"neutrophil": map50 + 0.1, "erythroblast": map50 - 0.1},
+            batch_tiles=settings.batch,
+            batch_boxes=40,
+            batch_rare=5 + 2 * step.assisted,
+            batch_work=work,
+            fates={"kept": 30, "moved": 1, "deleted": 3, "reclassified": 4} if step.assisted else {},
+        )
+        points.append(point)
+    return points
 
 
 def make_label_import(project: Project, *, state: JobState = JobState.SUCCEEDED, step: str = "read", **fields) -> Job:
