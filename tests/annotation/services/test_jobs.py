@@ -388,3 +388,15 @@ def test_of_two_jobs_on_one_machine_the_second_waits_its_turn(project, settings)
     Job.objects.filter(pk=second.pk).update(cancel_requested=False)
     with RunningJob(second).alone("detector"):
         pass
+
+
+def test_who_waits_between_two_parts_keeps_its_progress(project):
+    first, second = (claim_job(job_pk=factories.make_job(project).pk) for _ in range(2))
+    waiting = RunningJob(second)
+    waiting.report(0.5, "half")
+    with RunningJob(first).alone("detector"):
+        Job.objects.filter(pk=second.pk).update(cancel_requested=True)
+        with pytest.raises(JobCancelled), waiting.alone("detector"):
+            pytest.fail("both held it")
+    second.refresh_from_db()
+    assert (second.progress, second.message[:7]) == (0.5, "waiting")

@@ -8,7 +8,7 @@ from django.core.files.storage import default_storage
 
 from annotation.models import JobState
 from annotation.services.jobs import JobCancelled, JobError, JobLost, run_job
-from annotation.services.storage import cache_dir, held, local_path, store, work_dir, write_whole
+from annotation.services.storage import cache_dir, drop_work, held, local_path, store, work_dir, write_whole
 from annotation.services.tiles import tile_jpeg
 from tests import factories
 
@@ -51,6 +51,14 @@ def test_a_training_that_failed_finds_its_epochs_again():
     with work_dir("train-1", resumed=True) as folder:
         assert left_in(folder) == ["half.zip"]
     assert left_in(folder) == []
+
+
+def test_what_nobody_will_resume_is_thrown_away():
+    with pytest.raises(JobError):
+        begin("train-1", JobError("no"), resumed=True)
+    drop_work("train-1")
+    assert not folder_of("train-1").exists()
+    drop_work("train-1")  # of a job that has left nothing, or on another machine
 
 
 def test_a_local_file_is_not_copied(tmp_path):

@@ -1,5 +1,7 @@
 """The folders of a simulation."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,28 @@ def test_each_error_is_varied_on_the_slides_that_are_prepared(tmp_path: Path, mo
     assert [one.errors.accept for one, _ in asked] == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.05, 0.2])
     assert {one.seeds for one, _ in asked} == {1}
     assert len({folder for _, folder in asked}) == 6
+
+
+def test_others_get_a_turn_between_two_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        seen.append("begins")
+        yield
+        seen.append("ends")
+
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "known.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(tree, "_run_round", lambda inside, folder, seed, steps: seen.append(f"round {len(steps)}"))
+    settings = Settings(arms=("a",), seeds=1, rounds=2)
+    told: list[tuple[float, str, float | None]] = []
+    tree.simulate(
+        settings, None, tmp_path, on_progress=lambda *one: told.append(one), should_stop=lambda: False, turn=turn
+    )
+    assert seen == ["begins", "round 1", "ends", "begins", "round 2", "ends"]
+    assert [share for share, _, _ in told] == [0.0, 0.5]
+    assert [left is None for _, _, left in told] == [True, False]
 
 
 def test_an_error_is_at_most_certain() -> None:
