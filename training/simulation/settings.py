@@ -21,12 +21,12 @@ class Settings:
     arms: Sequence[str] = ("a", "c", "e")
     seeds: int = 3
     rounds: int = 6
-    batch: int = 40
+    batch: int = 20
     kind: str = "two-stage"
     model: str = "yolo11n"
     image_size: int = 320
-    finder_passes: int = 1600
-    classifier_passes: int = 5000
+    finder_passes: int = 1000
+    classifier_passes: int = 3000
     from_previous: bool = True
     operators: Operators = field(default_factory=Operators)
     errors: Errors = field(default_factory=Errors)
