@@ -56,12 +56,15 @@ class Difference:
         """The numbers for people, with the class that differs most."""
         if not self.boxes:
             return f"on {self.tiles} tiles no cell was seen, so nothing could be compared"
+        words = (
+            f"on {self.tiles} tiles with {self.boxes} boxes, sides of boxes differ by at most {self.distance:.2f} px, "
+            f"class scores by {self.score:.3f}"
+        )
+        if not self.ap:  # cells were found, but none was named with any certainty
+            return f"{words}; no class was seen"
         worst = max(self.ap, key=lambda name: self.ap[name])
         where = f" (in {worst})" if self.ap[worst] > 0 else ""
-        return (
-            f"on {self.tiles} tiles with {self.boxes} boxes, sides of boxes differ by at most {self.distance:.2f} px, "
-            f"class scores by {self.score:.3f}, AP of a class by {self.ap[worst]:.4f}{where}"
-        )
+        return f"{words}, AP of a class by {self.ap[worst]:.4f}{where}"
 
 
 def compare(first: Detector, second: Detector, tiles: Sequence[Pixels]) -> Difference:

@@ -25,7 +25,7 @@ class Settings:
     kind: str = "two-stage"
     model: str = "yolo11n"
     image_size: int = 320
-    finder_passes: int = 1000
+    finder_passes: int = 1600
     classifier_passes: int = 3000
     from_previous: bool = True
     operators: Operators = field(default_factory=Operators)

@@ -107,6 +107,9 @@ def test_the_words_hold_the_numbers() -> None:
         "on 36 tiles with 120 boxes, sides of boxes differ by at most 1.26 px, class scores by 0.021, "
         "AP of a class by 0.0131 (in basophil)"
     )
+    unnamed = Difference(36, 120, 0.5, 0.02, {})  # the finder is sure, the classifier of no class
+    assert unnamed.is_small
+    assert unnamed.in_words().endswith("class scores by 0.020; no class was seen")
 
 
 def test_other_classes_cannot_be_compared() -> None:
