@@ -157,7 +157,8 @@ def slides_of(project: Project) -> list[dict[str, Any]]:
 
 def tile_states(slide: Slide) -> list[tuple[Tile, str]]:
     """Each of the slide's tiles with its state, a key of TILE_STATES."""
-    tiles = slide.tiles.annotate(truth_boxes=Count("truth__boxes"))
+    # Named, since a query that counts leaves the order of the model aside.
+    tiles = slide.tiles.annotate(truth_boxes=Count("truth__boxes")).order_by("row", "column", "pk")
     held = Task.objects.filter(tile__slide=slide).exclude(UNREAD)
     tasks: dict[int, str] = dict(held.order_by("pk").values_list("tile_id", "state"))
     return [(tile, _state(tile, tasks.get(tile.pk))) for tile in tiles]

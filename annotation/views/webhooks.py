@@ -35,7 +35,7 @@ def _list(request: SignedIn, project: Project, form: WebhookForm, status: int = 
     names = dict(WebhookEvent.choices)
     rows = [
         {"webhook": one, "events": [names[event] for event in one.events]}
-        for one in project.webhooks.annotate(**counted)
+        for one in project.webhooks.annotate(**counted).order_by("pk")
     ]
     context = page_of(request, project, "events") | {"form": form, "webhooks": rows, "hosts": settings.WEBHOOK_HOSTS}
     return render(request, "annotation/webhooks.html", context, status=status)

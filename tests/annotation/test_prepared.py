@@ -94,7 +94,7 @@ def test_rows_are_changed_by_keys_and_times() -> None:
     update = PreparedUpdate(build)
     reader = make_user("reader")
     first, second, *_ = make_batch(make_project()).tasks.all()
-    until = datetime(2026, 3, 29, 2, 30, 1, 5, tzinfo=ZoneInfo("Europe/Paris"))
+    until = datetime(2026, 3, 28, 2, 30, 1, 5, tzinfo=ZoneInfo("Europe/Paris"))
     assert update.run(first.pk, reader.pk, until) == 1
     assert update.run(first.pk, reader.pk, until) == 0  # it has a reader now
     assert update.run(10**9, reader.pk, until) == 0

@@ -84,6 +84,8 @@ def web_command(host: str, port: int) -> list[str]:
     # Of one process only one thread computes at a time: with two of them, eight readers waited a fifth longer. The code
     # is loaded once, before they part.
     options = ["--worker-class", "gthread", "--workers", "4", "--threads", "4", "--preload", "--graceful-timeout", "5"]
+    # An expert looks at a tile for longer than the two seconds after which a connection would be closed otherwise.
+    options += ["--keep-alive", "75"]
     # A slide upload keeps its request open for as long as it takes.
     options += ["--timeout", "0", "--log-level", "warning", "--bind", f"{host}:{port}"]
     return [sys.executable, "-m", "gunicorn", *options, "config.wsgi:application"]

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from annotation.models import Annotation, Event, Role, TaskState, Tile
-from annotation.selectors import task_as_json, whole_tasks
+from annotation.selectors import WHOLE_TASK, task_as_json
 from annotation.services.annotations import BoxInput, Effort, StaleRevision, submit
 from annotation.services.batches import close_batch
 from annotation.services.history import TruthChanged, restore
@@ -62,7 +62,7 @@ def truth_of(task):
 
 
 def shown(task, user):
-    return task_as_json(whole_tasks().get(pk=task.pk), user, {}, {})
+    return task_as_json(WHOLE_TASK.get(task.pk), user, {}, {})
 
 
 def test_it_writes_a_new_annotation_with_the_old_boxes(task, readings, reviewer):
