@@ -1,7 +1,9 @@
 """Importing annotations: files are staged, read, tried out, and only then written, all at once.
 
 Three jobs of one kind, each a row of its own: "read" finds the format and the class names, "try" says what would
-happen with what the lead has chosen, "write" does exactly that. Nothing is written by the first two.
+happen with what the lead has chosen, "write" does exactly that. Nothing is written by the first two. What a job has
+read it keeps beside the upload (kept_tiles.py), so that the jobs after it parse the files again only where they must be
+read in another way.
 """
 
 import json
@@ -11,10 +13,12 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import repeat
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 from django.core.files.uploadedfile import UploadedFile
 from django.db import connection, transaction
 from django.db.models import OuterRef, Subquery
@@ -23,8 +27,8 @@ from django.utils import timezone
 from annotation.formats.archives import open_archive
 from annotation.formats.files import FileTree
 from annotation.formats.reading import ImageTree
-from annotation.formats.records import FormatError, LabelledTile
-from annotation.formats.trees import TREE_FORMATS, find_format, propose_first_pixel, read_tree
+from annotation.formats.records import FormatError
+from annotation.formats.trees import TREE_FORMATS, find_format, propose_first_pixel
 from annotation.models import (
     Annotation,
     Author,
@@ -45,12 +49,12 @@ from annotation.prepared import insert_rows
 from annotation.services.annotations import author_of
 from annotation.services.events import record
 from annotation.services.jobs import JobError, JobLost, RunningJob, create_job
+from annotation.services.kept_tiles import BOX_COLUMNS, KeptTiles, ReadAs, keep_tiles, opened_kept
 from annotation.services.label_plans import (
     ImportSettings,
     Plan,
     PlannedTile,
     TileMatcher,
-    box_rules,
     concerned_tasks,
     listed,
     make_plan,
@@ -164,7 +168,6 @@ def queue_writing(*, tried: Job, user: User | None) -> Job:
         tried=tried.pk,
         settings=tried.arguments["settings"],
         digest=tried.result["digest"],
-        **({"plan": tried.result["plan"]} if "plan" in tried.result else {}),
     )
 
 
@@ -183,7 +186,7 @@ def _opened(running: RunningJob) -> Iterator[FileTree]:
         try:
             (archive,) = stack.enter_context(held([job.arguments["file"]], called=job.subject))
         except FileNotFoundError as error:
-            raise _files_are_gone(job) from error
+            raise JobError(f"{job.subject}: the files are gone; upload them again.", code="missing") from error
         tree = open_archive(
             archive,
             folder / "files",
@@ -195,69 +198,78 @@ def _opened(running: RunningJob) -> Iterator[FileTree]:
 
 def _read(running: RunningJob) -> dict[str, Any]:
     try:
-        with _opened(running) as tree:
-            return _what_is_found(running, tree)
+        with work_dir(f"tiles-{running.job.pk}") as folder, _opened(running) as tree:
+            return _what_is_found(running, tree, folder / "tiles")
     except FormatError as error:
         count = len(error.problems)
         words = f"refused: {count} problem{'' if count == 1 else 's'}"
         return listed(problems=error.problems) | {"message": words}
 
 
-class _Found:
-    """Counts the tiles and boxes as they are read."""
-
-    def __init__(self, running: RunningJob, matcher: TileMatcher) -> None:
-        self._running, self._matcher = running, matcher
-        self.count = self.empty = self.known = 0
-        self.boxes: Counter[int] = Counter()
-        self.tiles: Counter[int] = Counter()
-
-    def add(self, tile: LabelledTile, source: str, names: Sequence[str]) -> None:
-        self._running.report(0.3 + 0.7 * self.count / (self.count + 10_000), f"{self.count} tiles read")
-        class_ids = [box.class_id for box in tile.boxes]
-        self.boxes.update(class_ids)
-        self.tiles.update(set(class_ids))
-        self.count += 1
-        self.empty += not class_ids
-        self.known += self._matcher.size(tile.name) is not None
-
-
-def _what_is_found(running: RunningJob, tree: FileTree) -> dict[str, Any]:
+def _what_is_found(running: RunningJob, tree: FileTree, path: Path) -> dict[str, Any]:
+    """Read the files, put what was read into storage, and say what it is."""
     running.report(0.3, "reading labels", at_once=True)
-    file_format = running.job.arguments["format"] or find_format(tree)
+    job = running.job
     proposal = propose_first_pixel(tree)
-    matcher = TileMatcher(running.job.project)
-    found = _Found(running, matcher)
-    dataset = read_tree(
-        tree,
-        file_format,
-        first_pixel=proposal.first_pixel,
-        bad_boxes=box_rules("clip"),
-        known_size=matcher.size,
-        keep=found.add,
-    )
-    boxes, tiles = found.boxes, found.tiles
-    classes = [
-        {"name": name, "boxes": boxes[number], "tiles": tiles[number]} for number, name in enumerate(dataset.classes)
-    ]
+    read_as = ReadAs(job.arguments["format"] or find_format(tree), proposal.first_pixel, "clip")
+    matcher = TileMatcher(job.project)
+    _keep(running, tree, path, read_as, matcher)
+    with opened_kept(path) as kept:
+        if kept is None:
+            raise JobError(f"{job.subject}: what was read of it is damaged.", code="damaged")
+        facts, found = kept.facts, _counted(kept, matcher)
+    store(path, _kept_name(job.arguments["file"], job.pk), move=True, called=job.subject)
     return {
-        "format": file_format,
-        "first_pixel": proposal.first_pixel,
+        "format": read_as.file_format,
+        "first_pixel": read_as.first_pixel,
         "first_pixel_reason": proposal.reason,
         "files": len(tree.names),
-        "images": len(ImageTree(tree.folder)),
-        "tiles": found.count,
-        "boxes": sum(boxes.values()),
-        "empty": found.empty,
-        "known": found.known,
-        "unlabelled": len(dataset.unlabelled),
-        "classes": classes,
-        "message": _on_tiles(sum(boxes.values()), found.count),
-    } | listed(problems=[], bad_boxes=[*dataset.left_out, *dataset.cut])
+        "images": facts.images,
+        "tiles": facts.tiles,
+        **found,
+        "unlabelled": facts.unlabelled,
+        "message": _on_tiles(found["boxes"], facts.tiles),
+    } | listed(problems=[], bad_boxes=[*facts.left_out, *facts.cut])
+
+
+def _counted(kept: KeptTiles, matcher: TileMatcher) -> dict[str, Any]:
+    """How many boxes there are in all and of each class, tiles with none, and tiles that the project has."""
+    names = kept.facts.classes
+    boxes, tiles = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64)
+    empty = known = 0
+    for block in kept.blocks():
+        class_ids, of_tile = block.rows[:, 0].astype(np.int64), np.repeat(np.arange(len(block.counts)), block.counts)
+        boxes += np.bincount(class_ids, minlength=len(names))
+        pairs = np.unique(of_tile * len(names) + class_ids)
+        tiles += np.bincount(pairs % max(len(names), 1), minlength=len(names))
+        empty += block.counts.count(0)
+        known += sum(matcher.size(name) is not None for name in block.names)
+    columns = zip(names, boxes.tolist(), tiles.tolist(), strict=True)
+    return {
+        "boxes": int(boxes.sum()),
+        "empty": empty,
+        "known": known,
+        "classes": [{"name": name, "boxes": of_class, "tiles": on} for name, of_class, on in columns],
+    }
 
 
 def _on_tiles(boxes: int, tiles: int) -> str:
     return f"{boxes} box{'' if boxes == 1 else 'es'} on {tiles} tile{'' if tiles == 1 else 's'}"
+
+
+def _keep(running: RunningJob, tree: FileTree, path: Path, read_as: ReadAs, matcher: TileMatcher) -> None:
+    """Read the files into a new file. Raises FormatError."""
+
+    def report(done: int) -> None:
+        running.report(0.3 + 0.2 * done / (done + 10_000), f"{done} tiles read")
+
+    path.unlink(missing_ok=True)  # what a killed attempt left
+    keep_tiles(path, tree, read_as, known_size=matcher.size, on_progress=report)
+
+
+def _kept_name(key: str, job_pk: int) -> str:
+    """Where a job keeps in storage what it has read of an upload."""
+    return str(PurePosixPath(key).with_suffix(f".{job_pk}.tiles"))
 
 
 def _settings(job: Job) -> ImportSettings:
@@ -267,11 +279,8 @@ def _settings(job: Job) -> ImportSettings:
 def _try_out(running: RunningJob) -> dict[str, Any]:
     project = running.job.project
     try:
-        with _opened(running) as tree:
-            plan = make_plan(project=project, tree=tree, settings=_settings(running.job), on_progress=running.report)
+        with _planned(running, _settings(running.job), keep=True) as plan:
             result = plan.as_json(project)
-        if not plan.problems and not result["new"]:
-            result["plan"] = _keep_plan(running.job, plan)
     except FormatError as error:
         result = Plan(problems=list(error.problems)).as_json(project)
     count = result["problems_count"]
@@ -279,24 +288,63 @@ def _try_out(running: RunningJob) -> dict[str, Any]:
     return result | {"message": words}
 
 
-def _keep_plan(job: Job, plan: Plan) -> str:
-    """Store what a dry run has found beside the upload; returns its name in storage."""
-    with work_dir(f"plan-{job.pk}") as folder:
-        plan.save(folder / "plan.npz")
-        name = str(PurePosixPath(job.arguments["file"]).with_suffix(f".{job.pk}.npz"))
-        return store(folder / "plan.npz", name, move=True)
+@contextmanager
+def _planned(running: RunningJob, settings: ImportSettings, *, keep: bool = False) -> Iterator[Plan]:
+    """The plan of an import. New images are there inside only; `keep`: what had to be read anew is put into storage.
+
+    Raises FormatError, JobError.
+    """
+    job = running.job
+    running.report(0.2, "looking up tiles", at_once=True)
+    matcher = TileMatcher(job.project)
+    with ExitStack() as stack:
+        kept = _kept(stack, job, settings.read_as, matcher)
+        tree, read_anew = None, None
+        if kept is None or kept.facts.images:
+            tree = stack.enter_context(_opened(running))
+        if kept is None and tree is not None:
+            read_anew = stack.enter_context(work_dir(f"tiles-{job.pk}")) / "tiles"
+            running.report(0.3, "reading labels", at_once=True)
+            _keep(running, tree, read_anew, settings.read_as, matcher)
+            kept = stack.enter_context(opened_kept(read_anew))
+        if kept is None:
+            raise JobError(f"{job.subject}: what was read of it is damaged.", code="damaged")
+        plan = make_plan(
+            project=job.project,
+            kept=kept,
+            images=ImageTree(tree.folder) if tree else None,
+            matcher=matcher,
+            settings=settings,
+            on_progress=running.report,
+        )
+        if keep and read_anew is not None and not plan.problems:
+            store(read_anew, _kept_name(job.arguments["file"], job.pk), move=True, called=job.subject)
+        yield plan
+
+
+def _kept(stack: ExitStack, job: Job, read_as: ReadAs, matcher: TileMatcher) -> KeptTiles | None:
+    """What an earlier job has read of the files, if reading them now would find the same."""
+    for pk in (job.arguments.get("tried"), job.arguments["read"]):
+        if pk is None:
+            continue
+        try:
+            (path,) = stack.enter_context(held([_kept_name(job.arguments["file"], pk)], called=job.subject))
+        except FileNotFoundError:
+            continue
+        kept = stack.enter_context(opened_kept(path))
+        if kept is None or not kept.facts.are_of(read_as):
+            continue
+        if all(matcher.size(name) == size for name, size in kept.facts.asked.items()):
+            return kept
+    return None
 
 
 def _write(running: RunningJob) -> dict[str, Any]:
     job, settings = running.job, _settings(running.job)
     if not job.result:  # else an earlier attempt was killed when all was written
         try:
-            if "plan" in job.arguments:
-                job.result = _write_plan(running, _kept_plan(running, settings), settings)
-            else:
-                with _opened(running) as tree:
-                    plan = make_plan(project=job.project, tree=tree, settings=settings, on_progress=running.report)
-                    job.result = _write_plan(running, plan, settings)
+            with _planned(running, settings) as plan:
+                job.result = _write_plan(running, plan, settings)
         except FormatError as error:
             raise JobError(f"Nothing was imported. {error}", code="unreadable") from error
     _delete_files(job.project, job.arguments["file"], "imported")
@@ -304,25 +352,10 @@ def _write(running: RunningJob) -> dict[str, Any]:
     return result
 
 
-def _kept_plan(running: RunningJob, settings: ImportSettings) -> Plan:
-    running.report(0.2, "looking up tiles", at_once=True)
-    try:
-        with held([running.job.arguments["plan"]], called=running.job.subject) as (path,):
-            plan = Plan.load(path)
-    except FileNotFoundError as error:
-        raise _files_are_gone(running.job) from error
-    plan.look_up(settings.becomes)
-    return plan
-
-
-def _files_are_gone(job: Job) -> JobError:
-    return JobError(f"{job.subject}: the files are gone; upload them again.", code="missing")
-
-
 def _delete_files(project: Project, key: str, why: str) -> None:
-    """Delete an upload, and what dry runs have kept of it; its jobs keep their reports and say why it is gone."""
+    """Delete an upload, and what was kept of it; its jobs keep their reports and say why it is gone."""
     jobs = project.jobs.filter(kind=JobKind.IMPORT_LABELS, arguments__file=key)
-    names = [key, *{job.result["plan"] for job in jobs if "plan" in job.result}]
+    names = [key, *(_kept_name(key, job.pk) for job in jobs)]
     for job in jobs:
         Job.objects.filter(pk=job.pk).update(arguments=job.arguments | {"gone": why})
     discard(names)
@@ -380,12 +413,12 @@ def _write_plan(running: RunningJob, plan: Plan, settings: ImportSettings) -> di
 
 def _result(job: Job, plan: Plan) -> dict[str, Any]:
     """The dry run's numbers with those that may have changed since: others are the same files' and settings'."""
-    tried = Job.objects.get(pk=job.arguments["tried"]).result
+    tried: dict[str, Any] = Job.objects.get(pk=job.arguments["tried"]).result
     already = sum(one.already for one in plan.tiles)
     changed = {"already": already, "replaced": plan.replaced, "tasks": plan.tasks}
     fresh = len(plan.tiles) - already
     words = _on_tiles(tried["boxes"], fresh) if fresh else "all of it was there already"
-    return {key: value for key, value in tried.items() if key != "plan"} | changed | {"message": words}
+    return tried | changed | {"message": words}
 
 
 def _forget(project: Project, stored: dict[str, list[str]]) -> None:
@@ -419,15 +452,18 @@ def _write_some(
     annotations = _insert_annotations(author, planned, keys, settings)
     scored = settings.becomes == "pre-labels"
     change = "" if scored else Change.ADDED.value
-    insert_rows(
-        Box,
-        ("annotation_id", "cell_class_id", "x", "y", "width", "height", "score", "change"),
-        (
-            (annotation, numbers[int(number)], x, y, width, height, score if scored and score >= 0 else None, change)
-            for one, annotation in zip(planned, annotations, strict=True)
-            for number, x, y, width, height, score in one.boxes()
-        ),
+    rows = np.frombuffer(b"".join(one.packed for one in planned)).reshape(-1, BOX_COLUMNS)
+    owners = np.repeat(annotations, [one.box_count for one in planned]).tolist()
+    *sides, scores = rows[:, 1:].T.tolist()
+    columns = (
+        owners,
+        [numbers[number] for number in rows[:, 0].astype(np.int64).tolist()],
+        *sides,
+        [score if scored and score >= 0 else None for score in scores],
+        repeat(change),
     )
+    names = ("annotation_id", "cell_class_id", "x", "y", "width", "height", "score", "change")
+    insert_rows(Box, names, zip(*columns, strict=False))
     _take_effect(author, annotations, keys, settings)
 
 

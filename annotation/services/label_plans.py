@@ -1,13 +1,13 @@
 """What an import of annotations would do: each label file's tile, boxes and class, and all that speaks against it.
 
-A plan is made anew for the dry run and for the import itself, from the same files and settings, and writes nothing.
+A plan is made anew for the dry run and for the import itself, from what was read of the same files and with the same
+settings, and writes nothing.
 """
 
 import hashlib
 import json
-from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -15,13 +15,11 @@ from uuid import UUID
 
 import numpy as np
 
-from annotation.formats.files import FileTree
-from annotation.formats.reading import BadBoxes, ImageTree
-from annotation.formats.records import FormatError, LabelledTile, Problem
-from annotation.formats.trees import read_tree
+from annotation.formats.reading import ImageTree
+from annotation.formats.records import FormatError, Problem
 from annotation.models import Annotation, BatchState, Project, Slide, Task, TaskKind, TaskState, Tile, Tiling
-from annotation.services.annotations import EDGE_TOLERANCE, MAX_BOXES, MIN_SIDE
 from annotation.services.exports import place_name
+from annotation.services.kept_tiles import BOX_COLUMNS, Block, KeptTiles, ReadAs
 from annotation.services.slides import CheckedSlide, SlideFacts, check_slide
 from annotation.services.storage import sha256_of
 from annotation.slides.reader import SlideError
@@ -45,6 +43,8 @@ _LISTED = 200
 _CHUNK = 2000
 # What is kept of a planned box's columns in its annotation's UUID: a box that differs less is the same box.
 _ROUNDED = np.array([1, 1000, 1000, 1000, 1000, 1e6])
+_ROW_BYTES = 8 * BOX_COLUMNS
+_LEFT_OUT, _UNMAPPED = -1, -2  # in place of a class's number
 
 Progress = Callable[[float, str], None]
 
@@ -75,14 +75,12 @@ class ImportSettings:
         if (self.becomes == "reader") != (self.reader is not None):
             raise ValueError("A reader is named for a reader's annotations, and only for them.")
 
+    @property
+    def read_as(self) -> ReadAs:
+        return ReadAs(self.file_format, self.first_pixel, self.bad_boxes)
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"classes": dict(self.classes)}
-
-
-def box_rules(choice: str) -> BadBoxes:
-    """How the readers treat boxes that cannot be kept, as one of BAD_BOXES says."""
-    least = MIN_SIDE - EDGE_TOLERANCE
-    return BadBoxes(leave_out=choice != "refuse", cut=choice == "clip", minimum_side=least, most=MAX_BOXES)
 
 
 class KnownTile(NamedTuple):
@@ -120,21 +118,20 @@ class TileMatcher:
         found = [self._by_name[name]] if name in self._by_name else self._by_stem.get(name, [])
         return (found[0].width, found[0].height) if len(found) == 1 else None
 
-    def find(self, labelled: LabelledTile, content: str | None, *, by_stem: bool) -> KnownTile | None:
-        """The tile that a label file is of; `content` is the sha256 of its image in the upload.
+    def find(self, name: str, slide: str | None, content: str | None, *, by_stem: bool) -> KnownTile | None:
+        """The tile that labels are of: by its name, its slide where they state one, and the sha256 of its image.
 
         `by_stem`: an image of the same name is taken for the same image. Raises ValueError with a reason when it
         cannot be told which tile is meant.
         """
-        tile = self._by_name.get(labelled.name)
-        slide = labelled.extra.get("slide")
+        tile = self._by_name.get(name)
         if tile is not None and slide is not None and slide != self.slides[tile.slide][1]:
             here = self.slides[tile.slide][1]
-            raise ValueError(f"it is of the slide {str(slide)[:80]!r}, here it would be of {here!r}")
+            raise ValueError(f"it is of the slide {slide[:80]!r}, here it would be of {here!r}")
         if tile is None and content is not None:
             tile = self._by_content.get(content)
         if tile is None and by_stem:
-            several = self._by_stem.get(labelled.name, [])
+            several = self._by_stem.get(name, [])
             if len(several) > 1:
                 raise ValueError(f"{len(several)} images of the project have this name")
             tile = several[0] if several else None
@@ -158,12 +155,7 @@ class PlannedTile:
 
     @property
     def box_count(self) -> int:
-        return len(self.packed) // (8 * len(_ROUNDED))
-
-    def boxes(self) -> list[list[float]]:
-        """The packed rows: class number, x, y, width, height, score."""
-        rows: list[list[float]] = np.frombuffer(self.packed).reshape(-1, len(_ROUNDED)).tolist()
-        return rows
+        return len(self.packed) // _ROW_BYTES
 
 
 @dataclass
@@ -186,29 +178,6 @@ class Plan:
     @property
     def is_all_there(self) -> bool:
         return bool(self.tiles) and not self.problems and all(one.already for one in self.tiles)
-
-    def save(self, path: Path) -> None:
-        """Keep what will be written, if no image comes with it, so that the files need not be read once more."""
-        np.savez(
-            path,
-            uuids=np.frombuffer(b"".join(one.uuid.bytes for one in self.tiles), np.uint8),
-            tiles=np.array([one.tile for one in self.tiles], np.int64),
-            boxes=np.array([one.box_count for one in self.tiles], np.int64),
-            rows=np.frombuffer(b"".join(one.packed for one in self.tiles)),
-        )
-
-    @classmethod
-    def load(cls, path: Path) -> "Plan":
-        """A plan that `save` has kept. What is in the database by now is still to be looked up."""
-        with np.load(path) as kept:
-            uuids, rows = kept["uuids"].tobytes(), kept["rows"].tobytes()
-            tiles, ends = kept["tiles"].tolist(), (kept["boxes"].cumsum() * len(_ROUNDED) * 8).tolist()
-        plan, start = cls(), 0
-        for number, (tile, end) in enumerate(zip(tiles, ends, strict=True)):
-            uuid = UUID(bytes=uuids[16 * number : 16 * number + 16])
-            plan.tiles.append(PlannedTile(uuid, tile, None, rows[start:end]))
-            start = end
-        return plan
 
     def look_up(self, becomes: str) -> None:
         """Find out what is there already, whose truth is replaced, and which tasks it concerns."""
@@ -269,69 +238,110 @@ def listed(**lists: Iterable[object]) -> dict[str, Any]:
     return shown
 
 
-def make_plan(*, project: Project, tree: FileTree, settings: ImportSettings, on_progress: Progress) -> Plan:
-    """Read the files and say what becomes of them. What is wrong with them is in the plan's problems."""
-    on_progress(0.2, "looking up tiles")
-    matcher = TileMatcher(project)
-    on_progress(0.25, "reading labels")
-    try:
-        planner = _Planner(project, settings, matcher, ImageTree(tree.folder), on_progress)
-        dataset = read_tree(
-            tree,
-            settings.file_format,
-            first_pixel=1 if settings.first_pixel else 0,
-            bad_boxes=box_rules(settings.bad_boxes),
-            known_size=matcher.size,
-            keep=planner.add,
-        )
-    except FormatError as error:
-        return Plan(problems=list(error.problems))
+def make_plan(
+    *,
+    project: Project,
+    kept: KeptTiles,
+    images: ImageTree | None,
+    matcher: TileMatcher,
+    settings: ImportSettings,
+    on_progress: Progress,
+) -> Plan:
+    """Say what becomes of the tiles that were read. What is wrong with them is in the plan's problems.
+
+    `images`: those of the upload, None without any.
+    """
+    facts = kept.facts
+    planner = _Planner(project, settings, matcher, images, facts.classes)
+    for block in kept.blocks():
+        planner.add(block)
+        on_progress(0.5 + 0.2 * planner.tiles / facts.tiles, f"{planner.tiles} of {facts.tiles} tiles checked")
     plan = planner.finish()
-    plan.left_out, plan.cut, plan.unlabelled = list(dataset.left_out), list(dataset.cut), len(dataset.unlabelled)
+    plan.left_out, plan.cut, plan.unlabelled = facts.left_out, facts.cut, facts.unlabelled
     plan.problems = plan.problems[:_MOST_PROBLEMS]
     return plan
 
 
+class _Target(NamedTuple):
+    """Where the boxes of a label file go: onto a tile of the project, or onto a new image."""
+
+    tile: KnownTile | None
+    new: CheckedSlide | None
+
+
 class _Planner:
-    """Takes one tile after the other as the files are read, and holds of each what will be written."""
+    """Takes one block of tiles after the other, and holds of each tile what will be written."""
 
     def __init__(
         self,
         project: Project,
         settings: ImportSettings,
         matcher: TileMatcher,
-        images: ImageTree,
-        on_progress: Progress,
+        images: ImageTree | None,
+        class_names: tuple[str, ...],
     ) -> None:
-        self._project, self._settings, self._matcher = project, settings, matcher
-        self._images, self._on_progress = images, on_progress
+        self._project, self._settings, self._matcher, self._images = project, settings, matcher, images
         self._plan = Plan()
-        self._done = 0
+        self.tiles = 0
         self._source = ""
         self._taken: dict[int | str, str] = {}  # by whose labels
-        self._known_classes = project.taxonomy.class_keys
-        self._numbers: list[int | None] = []  # of the class names so far, by their ids
-        self._names: Sequence[str] = ()
-        self._unmapped: set[str] = set()
+        self._class_names = class_names
+        # The class numbers by class ids, and how often the ids were left out and unmapped.
+        self._numbers = np.array([self._number(name) for name in class_names], np.int64)
+        self._left_out = np.zeros(len(class_names), np.int64)
+        self._unmapped = np.zeros(len(class_names), np.int64)
         self._purpose = json.dumps([project.pk, settings.becomes, settings.reader])
 
-    def add(self, labelled: LabelledTile, source: str, names: Sequence[str]) -> None:
-        """Plan a tile of this label file; `names` are those that its boxes' class ids are of."""
-        self._on_progress(0.3 + 0.4 * self._done / (self._done + 10_000), f"{self._done} tiles checked")
-        self._done += 1
-        self._source, self._names = source, names
-        for name in names[len(self._numbers) :]:
-            self._numbers.append(self._settings.classes.get(name, -1))
-        planned = self._planned(labelled)
-        if planned is not None:
-            self._plan.tiles.append(planned)
+    def _number(self, name: str) -> int:
+        number = self._settings.classes.get(name, _UNMAPPED)
+        if number is None:
+            return _LEFT_OUT
+        return number if number in self._project.taxonomy.class_keys else _UNMAPPED
+
+    def add(self, block: Block) -> None:
+        """Plan the tiles of a block."""
+        facts = zip(block.names, block.sources, block.sizes, block.slides, strict=True)
+        targets = [self._target(name, source, size, slide) for name, source, size, slide in facts]
+        counts = np.array(block.counts)
+        of_tile = np.repeat(np.arange(len(counts)), counts)
+        has_target = np.array([target is not None for target in targets])
+        self._count_others(block.rows[has_target[of_tile], 0].astype(np.int64))
+        numbers = self._numbers[block.rows[:, 0].astype(np.int64)]
+        stays = has_target[of_tile] & (numbers >= 0)
+        rows, of_tile = block.rows[stays], of_tile[stays]
+        rows[:, 0] = numbers[stays]
+        rows[:, 5] = np.where(np.isnan(rows[:, 5]), -1, np.clip(rows[:, 5], 0, 1))
+        self._count(rows[:, 0].astype(np.int64), of_tile)
+        left = np.bincount(of_tile, minlength=len(counts))
+        self._plan.emptied += int((has_target & (counts > 0) & (left == 0)).sum())
+        packed, rounded = rows.tobytes(), np.rint(rows * _ROUNDED).astype(np.int64).tobytes()
+        start = 0
+        for target, end in zip(targets, (np.cumsum(left) * _ROW_BYTES).tolist(), strict=True):
+            if target is not None:
+                self._plan.tiles.append(self._planned(target, packed[start:end], rounded[start:end]))
+            start = end
+        self.tiles += len(targets)
+
+    def _count_others(self, class_ids: "np.ndarray") -> None:
+        """Count the boxes that are left out for their class, and those whose class is unknown."""
+        counts = np.bincount(class_ids, minlength=len(self._numbers))
+        self._left_out += np.where(self._numbers == _LEFT_OUT, counts, 0)
+        self._unmapped += np.where(self._numbers == _UNMAPPED, counts, 0)
+
+    def _count(self, numbers: "np.ndarray", of_tile: "np.ndarray") -> None:
+        plan = self._plan
+        for number, count in zip(*np.unique(numbers, return_counts=True), strict=True):
+            plan.class_boxes[int(number)] += int(count)
+            plan.class_tiles[int(number)] += len(np.unique(of_tile[numbers == number]))
 
     def finish(self) -> Plan:
         plan = self._plan
-        for name in sorted(self._unmapped, reverse=True):
-            reason = f"the class {name[:80]!r} is neither mapped to a class nor left out"
-            plan.problems.insert(0, Problem("(all files)", reason))
-        if not self._done:
+        counted = zip(self._class_names, self._left_out.tolist(), strict=True)
+        plan.left_out_classes = Counter({name: boxes for name, boxes in counted if boxes})
+        unmapped = sorted(self._class_names[class_id] for class_id in np.flatnonzero(self._unmapped))
+        reasons = [f"the class {name[:80]!r} is neither mapped to a class nor left out" for name in unmapped]
+        plan.problems[:0] = [Problem("(all files)", reason) for reason in reasons]
+        if not self.tiles:
             plan.problems.append(Problem("(all files)", "there is no tile in them"))
         elif not plan.tiles and not plan.problems:
             plan.problems.append(Problem("(all files)", "no label file is of a tile of this project"))
@@ -342,33 +352,34 @@ class _Planner:
         if len(self._plan.problems) < _MOST_PROBLEMS:
             self._plan.problems.append(Problem(self._source, reason))
 
-    def _planned(self, labelled: LabelledTile) -> PlannedTile | None:
-        path = self._images.path(labelled.name)
+    def _target(self, name: str, source: str, stated: tuple[int, int], slide: str | None) -> _Target | None:
+        """None where the labels are left out, or are a problem."""
+        self._source = source
+        path = self._images.path(name) if self._images else None
         try:
-            image_size = self._images.size(labelled.name)
+            image_size = self._images.size(name) if self._images else None
         except FormatError as error:
             self._plan.problems += error.problems
             return None
-        stated = (labelled.width, labelled.height)
         if image_size is not None and image_size != stated:
             self._problem(f"wrong image size: {_px(stated)} in the labels, {_px(image_size)} in the image")
             return None
         content = None if path is None else sha256_of(path)
         new_images = self._settings.targets == "new"
         try:
-            tile = self._matcher.find(labelled, content, by_stem=not new_images or path is None)
+            tile = self._matcher.find(name, slide, content, by_stem=not new_images or path is None)
         except ValueError as error:
             self._problem(str(error))
             return None
         if tile is None:
-            return self._without_tile(labelled, path)
+            return self._without_tile(name, stated, path)
         if (tile.width, tile.height) != stated:
             found = _px((tile.width, tile.height))
             self._problem(f"wrong image size: {_px(stated)} in the labels, {found} the tile of this name")
             return None
-        return self._entry(labelled, tile=tile)
+        return self._free(name, _Target(tile, None))
 
-    def _without_tile(self, labelled: LabelledTile, path: Path | None) -> PlannedTile | None:
+    def _without_tile(self, name: str, stated: tuple[int, int], path: Path | None) -> _Target | None:
         if self._settings.targets == "new" and path is not None:
             facts = SlideFacts(patient=self._settings.patient)
             try:
@@ -377,53 +388,37 @@ class _Planner:
                 self._problem(str(error))
                 return None
             size = (new.found.info.width, new.found.info.height)
-            if new.found.tiling != Tiling.IMAGE or size != (labelled.width, labelled.height):
-                self._problem(f"{path.name} is no plain image of {_px((labelled.width, labelled.height))}")
+            if new.found.tiling != Tiling.IMAGE or size != stated:
+                self._problem(f"{path.name} is no plain image of {_px(stated)}")
                 return None
-            return self._entry(labelled, new=new)
+            return self._free(name, _Target(None, new))
         if self._settings.leave_out_unmatched:
-            self._plan.unmatched.append(labelled.name)
+            self._plan.unmatched.append(name)
         elif self._settings.targets == "new":
             self._problem("missing image: no tile and no image of this name")
         else:
             self._problem("the project has no tile of this name")
         return None
 
-    def _entry(
-        self, labelled: LabelledTile, *, tile: KnownTile | None = None, new: CheckedSlide | None = None
-    ) -> PlannedTile | None:
-        other = self._taken.setdefault(tile.pk if tile else new.digest if new else "", labelled.name)
-        if other != labelled.name:
+    def _free(self, name: str, target: _Target) -> _Target | None:
+        """The target, if no other labels are of it."""
+        key = target.tile.pk if target.tile else target.new.digest if target.new else ""
+        other = self._taken.setdefault(key, name)
+        if other != name:
             self._problem(f"it is of the same tile as {other}")
             return None
-        boxes = self._boxes(labelled)
+        return target
+
+    def _planned(self, target: _Target, packed: bytes, rounded: bytes) -> PlannedTile:
+        tile, new = target
         digest = new.digest if new else self._matcher.slides[tile.slide][0] if tile else ""
         place = (digest, tile.x, tile.y) if tile else (digest, 0, 0)
-        return PlannedTile(self._uuid(place, boxes), tile.pk if tile else None, new, boxes.tobytes())
+        return PlannedTile(self._uuid(place, rounded), tile.pk if tile else None, new, packed)
 
-    def _boxes(self, labelled: LabelledTile) -> "array[float]":
-        """The boxes as PlannedTile packs them."""
-        boxes = array("d")
-        found = set()
-        numbers, plan = self._numbers, self._plan
-        for class_id, x, y, width, height, score in labelled.boxes:
-            number = numbers[class_id]
-            if number is None:
-                plan.left_out_classes[self._names[class_id]] += 1
-            elif number not in self._known_classes:
-                self._unmapped.add(self._names[class_id])
-            else:
-                boxes.extend((number, x, y, width, height, -1 if score is None else min(max(score, 0.0), 1.0)))
-                plan.class_boxes[number] += 1
-                found.add(number)
-        plan.class_tiles.update(found)
-        plan.emptied += bool(labelled.boxes and not boxes)
-        return boxes
-
-    def _uuid(self, place: tuple[str, int, int], boxes: "array[float]") -> UUID:
+    def _uuid(self, place: tuple[str, int, int], rounded: bytes) -> UUID:
         """The same boxes on the same tile for the same purpose are the same annotation, however often they come."""
         digest = hashlib.sha256(f"imported {self._purpose} {place}".encode())
-        digest.update(np.rint(np.frombuffer(boxes).reshape(-1, len(_ROUNDED)) * _ROUNDED).astype(np.int64).tobytes())
+        digest.update(rounded)
         return UUID(bytes=digest.digest()[:16], version=5)
 
 
