@@ -61,6 +61,7 @@ class RunningJob:
         self._patience = patience or Patience()
         self._last_report = 0.0
         self._progress = 0.0
+        self._noted: dict[str, Any] = {}  # for the heartbeat to show
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._keep_alive, name=f"heartbeat-{job.pk}", daemon=True)
 
@@ -82,16 +83,31 @@ class RunningJob:
         if not at_once and time.monotonic() - self._last_report < REPORT_SECONDS:
             return
         self._last_report = time.monotonic()
+        self._noted = {}
         self._progress = min(max(progress, 0.0), 1.0)
-        changed = self._rows().update(
-            progress=self._progress,
-            message=message,
-            seconds_left=seconds_left,
-            heartbeat_at=timezone.now(),
-        )
-        if not changed:
-            raise JobLost
+        self._update(progress=self._progress, message=message, seconds_left=seconds_left)
         self.check()
+
+    def note(self, progress: float, message: str) -> None:
+        """`report` from within a transaction: the heartbeat shows it, over its own connection, where that can write.
+
+        The row stays free for others: whoever cancels the job, or asks how it is, does not wait for the transaction.
+        Raises JobCancelled or JobLost.
+        """
+        self._noted = {"progress": min(max(progress, 0.0), 1.0), "message": message}
+        self.check()
+
+    def keep_result(self, result: dict[str, Any]) -> None:
+        """Write the result, as the last act of a transaction that makes it true. Raises JobCancelled or JobLost.
+
+        The heartbeat with it: where one transaction at a time can write (SQLite), there was none while this one lasted.
+        """
+        self.check()
+        self._update(result=result)
+
+    def _update(self, **fields: Any) -> None:
+        if not self._rows().update(heartbeat_at=timezone.now(), **fields):
+            raise JobLost
 
     def check(self) -> None:
         """Raise JobCancelled when somebody asked for it, JobLost when another attempt holds the row."""
@@ -144,7 +160,8 @@ class RunningJob:
 
     def _beat_once(self) -> None:
         waits_for = self._patience.text
-        self._rows().update(heartbeat_at=timezone.now(), **({"message": waits_for} if waits_for else {}))
+        shown = self._noted | ({"message": waits_for} if waits_for else {})
+        self._rows().update(heartbeat_at=timezone.now(), **shown)
         if waits_for and self.should_stop:
             self._patience.over.set()
 

@@ -393,16 +393,14 @@ def _write_plan(running: RunningJob, plan: Plan, settings: ImportSettings) -> di
         running.report(0.9, f"writing {len(fresh)} annotations", at_once=True)
         with transaction.atomic():
             for start in range(0, len(fresh), _CHUNK):
-                # Seen by others at the end only; the heartbeat is fresh then.
-                running.report(0.9 + 0.1 * start / len(fresh), f"writing {len(fresh)} annotations")
+                running.note(0.9 + 0.1 * start / len(fresh), f"writing {len(fresh)} annotations")
                 _write_some(running.job, fresh[start : start + _CHUNK], stored, settings)
             if fresh:
                 counts = {"tiles": len(fresh), "boxes": sum(one.box_count for one in fresh)}
                 subject = running.job.subject
                 verb, becomes = "imported annotations", settings.becomes
                 record(project=project, user=user, verb=verb, subject=subject, **counts, becomes=becomes)
-            running.check()
-            Job.objects.filter(pk=job.pk).update(result=result)
+            running.keep_result(result)
     except JobLost:
         raise  # another attempt has begun, and needs the same files
     except BaseException:

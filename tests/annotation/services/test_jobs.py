@@ -199,6 +199,50 @@ def test_a_working_job_keeps_its_heartbeat(monkeypatch):
     assert job.message == "alive"
 
 
+@pytest.mark.django_db(transaction=True)
+def test_what_a_job_notes_is_shown_by_its_heartbeat(monkeypatch):
+    monkeypatch.setattr(jobs, "HEARTBEAT_SECONDS", 0.01)
+    job = factories.make_job(factories.make_project())
+
+    def work(running):
+        running.note(0.95, "writing")
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            job.refresh_from_db()
+            if (job.progress, job.message) == (0.95, "writing"):
+                return {"message": "shown"}
+            time.sleep(0.01)
+        return {"message": "not shown"}
+
+    run_job(job_pk=job.pk, function=work)
+    job.refresh_from_db()
+    assert job.message == "shown"
+
+
+def test_a_note_writes_nothing_and_hears_of_a_cancellation(project, django_assert_num_queries):
+    job = claim_job(job_pk=factories.make_job(project).pk)
+    running = RunningJob(job)
+    with django_assert_num_queries(1):
+        running.note(0.5, "writing")
+    Job.objects.filter(pk=job.pk).update(cancel_requested=True)
+    with pytest.raises(JobCancelled):
+        running.note(0.6, "writing")
+    with pytest.raises(JobCancelled):
+        running.keep_result({"tiles": 1})
+
+
+def test_a_result_is_kept_with_a_fresh_heartbeat_and_only_by_who_holds_the_row(project):
+    job = claim_job(job_pk=factories.make_job(project).pk)
+    stale(job)
+    RunningJob(job).keep_result({"tiles": 1})
+    job.refresh_from_db()
+    assert job.result == {"tiles": 1}
+    assert job.heartbeat_at > timezone.now() - LOST_AFTER
+    Job.objects.filter(pk=job.pk).update(attempt=job.attempt + 1)
+    with pytest.raises(JobLost):
+        RunningJob(job).keep_result({"tiles": 2})
+
+
 # Losing and finding again
 
 

@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 from PIL import Image
 
 from annotation.models import Annotation, AuthorKind, Box, Event, Job, JobState, Slide, Tile
-from annotation.services import label_imports
+from annotation.services import jobs, label_imports
 from annotation.services.export_choice import ExportChoice
 from annotation.services.exports import TrainingFacts, write_archive
-from annotation.services.jobs import JobError, run_job
+from annotation.services.jobs import JobError, cancel_job, run_job
 from annotation.services.label_imports import (
     UploadRefused,
     discard_import,
@@ -536,6 +538,35 @@ def test_an_import_that_is_killed_when_all_is_written_succeeds_when_it_starts_ag
     assert (job.state, job.message) == (JobState.SUCCEEDED, "2 boxes on 2 tiles")
     assert Annotation.objects.count() == 2
     assert not default_storage.exists(job.arguments["file"])
+
+
+def test_the_jobs_row_is_left_to_others_while_an_import_is_written(project, monkeypatch):
+    monkeypatch.setattr(jobs, "REPORT_SECONDS", 0)  # whatever is reported is written
+    monkeypatch.setattr(label_imports, "_CHUNK", 1)
+    job = queue_writing(tried=dry_run(read(project, two_images()), targets="new"), user=None)
+    with CaptureQueriesContext(connection) as captured:
+        run(job)
+    queries = [query["sql"] for query in captured]
+    inserts = [place for place, sql in enumerate(queries) if 'INSERT INTO "annotation_' in sql]
+    writes = [place for place, sql in enumerate(queries) if sql.startswith('UPDATE "annotation_job"')]
+    assert len([place for place in inserts if '_box"' in queries[place]]) == 2
+    assert not [place for place in writes if inserts[0] < place < inserts[-1]]
+    assert "result" in queries[min(place for place in writes if place > inserts[-1])]
+
+
+def test_an_import_that_is_cancelled_while_it_is_written_leaves_nothing(project, monkeypatch):
+    job = queue_writing(tried=dry_run(read(project, two_images()), targets="new"), user=None)
+    write = label_imports._write_some
+
+    def write_and_cancel(*args):
+        write(*args)
+        cancel_job(job=job, user=None)  # in the same transaction: what is rolled back with it
+
+    monkeypatch.setattr(label_imports, "_write_some", write_and_cancel)
+    run(job)
+    assert job.state == JobState.CANCELLED
+    assert nothing_is_there()
+    assert len(stored_files(project)) == 2
 
 
 def test_two_imports_of_the_same_write_it_once(project):
