@@ -18,7 +18,11 @@ def fit_box(box: LabelledBox, width: int, height: int, *, minimum_side: float = 
 
     Raises UnfitBox when a number is not finite, a side is shorter than `minimum_side` px, or it lies outside.
     """
-    right, bottom = box.x + box.width, box.y + box.height
+    _, x, y, box_width, box_height, score = box
+    right, bottom = x + box_width, y + box_height
+    sides = box_width >= minimum_side and box_height >= minimum_side
+    if sides and score is None and x >= 0 and y >= 0 and right <= width and bottom <= height:
+        return box  # as nearly always
     if not math.isfinite(right + bottom):
         raise UnfitBox("a number of the box is not finite")
     if box.score is not None and not math.isfinite(box.score):

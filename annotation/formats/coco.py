@@ -50,16 +50,14 @@ def _image_text(tile: LabelledTile, image_id: int) -> str:
 
 
 def _annotation_text(box: LabelledBox, annotation_id: int, image_id: int) -> str:
-    x, y, width, height = (round(value, 4) for value in (box.x, box.y, box.width, box.height))
-    fields: dict[str, object] = {
-        "id": annotation_id,
-        "image_id": image_id,
-        "category_id": box.class_id,
-        "bbox": [x, y, width, height],
-        "area": round(width * height, 4),
-        "iscrowd": 0,
-    }
-    return _dump(fields if box.score is None else fields | {"score": box.score})
+    """As the encoder would write it, which takes longer over a million of them. All numbers are finite."""
+    class_id, *sides, score = box
+    x, y, width, height = [round(value, 4) for value in sides]
+    certainty = "" if score is None else f', "score": {score}'
+    return (
+        f'{{"id": {annotation_id}, "image_id": {image_id}, "category_id": {class_id}, '
+        f'"bbox": [{x}, {y}, {width}, {height}], "area": {round(width * height, 4)}, "iscrowd": 0{certainty}}}'
+    )
 
 
 class _CocoFile:

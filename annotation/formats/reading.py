@@ -280,14 +280,10 @@ class Reading:
         what: str = "",
     ) -> LabelledBox | None:
         """The box cut to the tile, or None when it is not fit to be kept (see `bad_box`)."""
-        _, x, y, box_width, box_height, score = box
         width, height = size
         minimum_side = self._minimum_side
-        sides = box_width >= minimum_side and box_height >= minimum_side
-        if sides and score is None and x >= 0 and y >= 0 and x + box_width <= width and y + box_height <= height:
-            return box  # as nearly always
         try:
-            return fit_box(box, *size, minimum_side=minimum_side)
+            return fit_box(box, width, height, minimum_side=minimum_side)
         except UnfitBox as error:
             problem = Problem(file, f"{what}{error}", line)
         if self._bad_boxes.cut:

@@ -15,6 +15,7 @@ Format: Everingham and Winn, The PASCAL Visual Object Classes Challenge 2012 Dev
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from functools import cache
 from html import escape
 from pathlib import Path, PurePosixPath
 from typing import Literal, TextIO
@@ -52,11 +53,16 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _MAY_DECLARE = (b"<!", b"encoding", b"\0")
 
 
+@cache
+def _escaped(text: str) -> str:
+    return escape(text, quote=False)
+
+
 def _object_text(box: LabelledBox, name: str, first_pixel: FirstPixel) -> str:
     left, top = number(box.x + first_pixel), number(box.y + first_pixel)
     right, bottom = number(box.x + box.width), number(box.y + box.height)
     return (
-        f"\t<object>\n\t\t<name>{escape(name, quote=False)}</name>\n\t\t<pose>Unspecified</pose>\n"
+        f"\t<object>\n\t\t<name>{_escaped(name)}</name>\n\t\t<pose>Unspecified</pose>\n"
         "\t\t<truncated>0</truncated>\n\t\t<difficult>0</difficult>\n\t\t<bndbox>\n"
         f"\t\t\t<xmin>{left}</xmin>\n\t\t\t<ymin>{top}</ymin>\n\t\t\t<xmax>{right}</xmax>\n\t\t\t<ymax>{bottom}</ymax>\n"
         "\t\t</bndbox>\n\t</object>\n"
@@ -129,7 +135,8 @@ def parse_xml(path: LabelFile, file: str, root_tag: str = "annotation", limit: i
 
 
 def _size(root: Element, file: str) -> tuple[int, int]:
-    width, height = whole(root.findtext("size/width")), whole(root.findtext("size/height"))
+    found = root.find("size")
+    width, height = (None, None) if found is None else (whole(found.findtext("width")), whole(found.findtext("height")))
     if width is None or height is None or width < 1 or height < 1:
         raise FormatError([Problem(file, "missing image size: <size> needs a width and a height above 0")])
     return width, height

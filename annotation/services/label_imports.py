@@ -21,7 +21,7 @@ from uuid import uuid4
 import numpy as np
 from django.core.files.uploadedfile import UploadedFile
 from django.db import connection, transaction
-from django.db.models import OuterRef, Subquery
+from django.db.models import Max, OuterRef, Subquery
 from django.utils import timezone
 
 from annotation.formats.archives import open_archive
@@ -473,10 +473,9 @@ def _insert_annotations(
     if settings.becomes == "truth":
         supersedes = dict(Tile.objects.filter(pk__in=keys).values_list("pk", "truth"))
     native, now = connection.features.has_native_uuid_field, connection.ops.adapt_datetimefield_value(timezone.now())
-    efforts: dict[int, str] = {}
-    for one in planned:
-        effort = {} if settings.becomes == "pre-labels" else _effort(one.box_count)
-        efforts.setdefault(one.box_count, json.dumps(effort))
+    counts = {one.box_count for one in planned}
+    efforts = {one: json.dumps({} if settings.becomes == "pre-labels" else _effort(one)) for one in counts}
+    before = Annotation.objects.aggregate(last=Max("pk", default=0))["last"]
     insert_rows(
         Annotation,
         (
@@ -503,7 +502,7 @@ def _insert_annotations(
             for one, key in zip(planned, keys, strict=True)
         ),
     )
-    known = dict(Annotation.objects.filter(uuid__in=[one.uuid for one in planned]).values_list("uuid", "pk"))
+    known = dict(Annotation.objects.filter(author=author, pk__gt=before).values_list("uuid", "pk"))
     return [known[one.uuid] for one in planned]
 
 
