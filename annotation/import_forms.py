@@ -23,12 +23,10 @@ class ImportUploadForm(forms.Form):
         widget=SeveralFiles(attrs={"accept": ",".join((*LABEL_SUFFIXES, *IMAGE_SUFFIXES, *ORDINARY_TIFF_SUFFIXES))}),
         help_text=(
             "One zip archive with the labels and, for new tiles, their images; or the files of one folder, "
-            "up to 200; or a single JSON or XML file."
+            "up to 200; or a single JSON, XML or CSV file."
         ),
     )
-    format = forms.ChoiceField(
-        required=False, choices=[("", "found by what the files hold"), *TREE_FORMATS.items()], initial=""
-    )
+    format = forms.ChoiceField(required=False, choices=[("", "found by content"), *TREE_FORMATS.items()], initial="")
 
 
 class ImportSettingsForm(forms.Form):

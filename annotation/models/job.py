@@ -17,6 +17,7 @@ class JobState(models.TextChoices):
 
 
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
+IMPORT_STEPS = {"read": "reading", "try": "dry run", "write": "import"}  # of annotations
 
 
 class JobKind(models.TextChoices):
@@ -84,6 +85,11 @@ class Job(models.Model):
     def keeps_what_is_done(self) -> bool:
         """Whether it goes on where it was when it is tried again after a cancel."""
         return self.kind in (JobKind.CROSS_VALIDATE, JobKind.SIMULATE)
+
+    @property
+    def step_words(self) -> str:
+        """Which step of an import of annotations it is; empty for other jobs."""
+        return IMPORT_STEPS.get(self.arguments.get("step", ""), "")
 
     @property
     def needs_mpp(self) -> bool:

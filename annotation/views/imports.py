@@ -28,8 +28,7 @@ STEPS = {"read": "Found in the files", "try": "Dry run", "write": "Import"}
 
 def _page(request: SignedIn, project: Project, form: ImportUploadForm, status: int = 200) -> HttpResponse:
     jobs = project.jobs.filter(kind=JobKind.IMPORT_LABELS)[:SHOWN]
-    imports = [{"job": job, "step": STEPS[job.arguments["step"]]} for job in jobs]
-    context = page_of(request, project, "imports") | {"form": form, "imports": imports}
+    context = page_of(request, project, "imports") | {"form": form, "imports": jobs}
     return render(request, "annotation/imports.html", context, status=status)
 
 

@@ -95,7 +95,7 @@ def test_an_upload_is_read_mapped_tried_out_and_imported(client, project):
     assert "What was imported" in page(client, written)
     assert (Tile.objects.get().truth.boxes.count(), Box.objects.get().width) == (1, 45)
     listed = client.get(reverse("project_imports", args=[project.pk])).content.decode()
-    assert all(word in listed for word in ("Found in the files", "Dry run", "Import"))
+    assert all(f": {step}</span>" in listed for step in ("reading", "dry run", "import"))
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,7 @@ def test_a_dry_run_with_problems_cannot_be_carried_out(client, project):
     dry = tried(client, project, targets="existing")
     text = page(client, dry)
     assert "labels/a.txt: the project has no tile of this name" in text
+    assert "What would happen" not in text
     assert reverse("import_write", args=[dry.pk]) not in text
     response = client.post(reverse("import_write", args=[dry.pk]), follow=True)
     assert "Only what a dry run has found without problems can be imported." in response.content.decode()
