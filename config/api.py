@@ -55,6 +55,7 @@ urlpatterns = [
     path("imports/<int:pk>/try/", imports.TryImport.as_view(), name="api_import_try"),
     path("imports/<int:pk>/write/", imports.WriteImport.as_view(), name="api_import_write"),
     path("webhooks/<int:pk>/", webhooks.OneWebhook.as_view(), name="api_webhook"),
+    path("webhooks/<int:pk>/test/", webhooks.TestWebhook.as_view(), name="api_webhook_test"),
     path("webhooks/<int:pk>/deliveries/", webhooks.Deliveries.as_view(), name="api_deliveries"),
     path("models/<int:pk>/", models.OneModel.as_view(), name="api_model"),
     path("models/<int:pk>/weights/", models.Weights.as_view(), name="api_weights"),

@@ -1,4 +1,4 @@
-"""Webhooks: registered and deleted, and what was sent to them."""
+"""Webhooks: registered, changed, tested and deleted, and what was sent to them."""
 
 from typing import Any
 
@@ -9,11 +9,12 @@ from rest_framework.response import Response
 
 from annotation.access import get_for, get_project_for
 from annotation.api.base import Filters, Strict, View, checked
+from annotation.api.errors import Refused
 from annotation.api.pages import NewestFirst, Pages
-from annotation.api.schema import reads, writes
+from annotation.api.schema import Error, reads, writes
 from annotation.models import DeliveryState, Role, Scope, Webhook, WebhookEvent
 from annotation.models.webhook import LONGEST_URL
-from annotation.services.webhooks import WebhookRefused, delete_webhook, make_webhook
+from annotation.services.webhooks import WebhookRefused, change_webhook, delete_webhook, make_webhook, send_test
 
 
 class NewWebhook(Strict):
@@ -21,6 +22,16 @@ class NewWebhook(Strict):
     events = serializers.ListField(
         child=serializers.ChoiceField(WebhookEvent.choices), default=list(WebhookEvent.values), allow_empty=False
     )
+
+
+class WebhookChange(Strict):
+    """What is left out stays."""
+
+    url = serializers.CharField(max_length=LONGEST_URL, required=False)
+    events = serializers.ListField(
+        child=serializers.ChoiceField(WebhookEvent.choices), required=False, allow_empty=False
+    )
+    active = serializers.BooleanField(required=False, help_text="Off: nothing is sent, and what waits goes on waiting.")
 
 
 class WebhookRow(serializers.Serializer):
@@ -68,7 +79,7 @@ def _webhooks() -> QuerySet[Webhook]:
 
 class _ForLeads(View):
     api_tag = "webhooks"
-    scopes = dict.fromkeys(("GET", "POST", "DELETE"), Scope.LEAD)
+    scopes = dict.fromkeys(("GET", "POST", "PATCH", "DELETE"), Scope.LEAD)
 
 
 class Webhooks(_ForLeads):
@@ -102,10 +113,41 @@ class OneWebhook(_ForLeads):
     def get(self, request: Request, pk: int) -> Response:
         return Response(WebhookRow(get_for(request.user, _webhooks(), pk, Role.LEAD)).data)
 
+    @writes(
+        WebhookChange,
+        {200: WebhookRow},
+        about="Change a webhook; what is left out stays; for leads",
+        name="change_webhook",
+        body={"active": False},
+        example=WEBHOOK | {"active": False},
+    )
+    def patch(self, request: Request, pk: int) -> Response:
+        found = get_for(request.user, _webhooks(), pk, Role.LEAD)
+        try:
+            change_webhook(webhook=found, **checked(WebhookChange, request.data), user=request.user)
+        except WebhookRefused as error:
+            raise serializers.ValidationError({"url": str(error)}) from error
+        return Response(WebhookRow(found).data)
+
     @writes(None, {204: None}, about="Delete a webhook, with what waits for it; for leads", name="delete_webhook")
     def delete(self, request: Request, pk: int) -> Response:
         delete_webhook(webhook=get_for(request.user, _webhooks(), pk, Role.LEAD), user=request.user)
         return Response(status=204)
+
+
+class TestWebhook(_ForLeads):
+    @writes(
+        None,
+        {201: DeliveryRow, 409: Error},
+        about="Send a message of the event `test`; what comes of it is among the deliveries; for leads",
+        name="test_webhook",
+        example=DELIVERY | {"event": "test", "state": "waiting", "attempts": 0, "last_at": None, "status": None},
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        sent = send_test(webhook=get_for(request.user, _webhooks(), pk, Role.LEAD))
+        if sent is None:
+            raise Refused("The webhook is switched off: nothing is sent.")
+        return Response(DeliveryRow(sent).data, status=201)
 
 
 class DeliveryFilters(Filters):

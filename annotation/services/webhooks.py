@@ -82,18 +82,27 @@ def make_webhook(*, project: Project, url: str, events: Collection[str], user: U
 
 
 @transaction.atomic
-def change_webhook(*, webhook: Webhook, url: str, events: Collection[str], active: bool, user: User | None) -> None:
-    """Change what is registered. While it is off nothing new is told, and what waits goes on waiting.
+def change_webhook(
+    *,
+    webhook: Webhook,
+    url: str | None = None,
+    events: Collection[str] | None = None,
+    active: bool | None = None,
+    user: User | None,
+) -> None:
+    """Change what is registered; what is None stays. While it is off nothing new is told, what waits goes on waiting.
 
     Raises WebhookRefused.
     """
     Project.objects.select_for_update().get(pk=webhook.project_id)
-    chosen = _check(webhook.project, url, events, besides=webhook)
-    Webhook.objects.filter(pk=webhook.pk).update(url=url, events=chosen, active=active)
-    webhook.refresh_from_db()
-    record(
-        project=webhook.project, user=user, verb="changed webhook", subject=webhook, events=chosen, switched_on=active
-    )
+    webhook.refresh_from_db(fields=["url", "events", "active"])
+    address = webhook.url if url is None else url
+    chosen = _check(webhook.project, address, webhook.events if events is None else events, besides=webhook)
+    webhook.url, webhook.events = address, chosen
+    webhook.active = webhook.active if active is None else active
+    webhook.save(update_fields=["url", "events", "active"])
+    facts = {"events": chosen, "switched_on": webhook.active}
+    record(project=webhook.project, user=user, verb="changed webhook", subject=webhook, **facts)
 
 
 @transaction.atomic

@@ -55,6 +55,7 @@ EXPECTED = {
     "api_import_try": ("POST", Role.LEAD, Scope.LEAD, IMPORT),
     "api_import_write": ("POST", Role.LEAD, Scope.LEAD, IMPORT),
     "api_webhook": ("GET", Role.LEAD, Scope.LEAD, Webhook),
+    "api_webhook_test": ("POST", Role.LEAD, Scope.LEAD, Webhook),
     "api_deliveries": ("GET", Role.LEAD, Scope.LEAD, Webhook),
     "api_model": ("GET", Role.ANNOTATOR, Scope.READ, ModelVersion),
     "api_weights": ("GET", Role.REVIEWER, Scope.LEAD, ModelVersion),

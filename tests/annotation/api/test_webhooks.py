@@ -2,7 +2,7 @@
 
 import pytest
 
-from annotation.models import BatchState, JobState, Role, Webhook
+from annotation.models import BatchState, Event, JobState, Role, Webhook
 from tests import factories
 from tests.annotation.api.asking import program
 
@@ -44,6 +44,38 @@ def test_one_that_cannot_be_is_refused_by_name(project, lead, body, named):
     response = lead.send("webhooks", project.pk, body=body)
     assert (response.status_code, named in response.json()["error"]) == (400, True)
     assert not Webhook.objects.exists()
+
+
+def test_a_webhook_is_changed_and_what_is_left_out_stays(project, lead):
+    webhook = factories.make_webhook(project, "https://hooks.lab/1")
+    factories.make_webhook(project, "https://hooks.lab/2")
+    row = lead.send("webhook", webhook.pk, body={"events": ["round.done", "batch.ready"]}, method="patch").json()
+    assert (row["url"], row["events"], row["active"]) == ("https://hooks.lab/1", ["batch.ready", "round.done"], True)
+    row = lead.send("webhook", webhook.pk, body={"active": False, "url": "https://hooks.lab/3"}, method="patch").json()
+    assert (row["url"], len(row["events"]), row["active"]) == ("https://hooks.lab/3", 2, False)
+    assert lead.read("webhook", webhook.pk) == row
+    assert lead.send("webhook", webhook.pk, body={}, method="patch").json() == row
+    assert Event.objects.filter(verb="changed webhook").count() == 3
+    for body, named in [
+        ({"url": "https://hooks.lab/2"}, "registered already"),
+        ({"url": "https://elsewhere.lab/"}, "MARROWLOOP_WEBHOOK_HOSTS"),
+        ({"events": []}, "events"),
+        ({"secret": "whsec_1"}, "There is no such field."),
+    ]:
+        response = lead.send("webhook", webhook.pk, body=body, method="patch")
+        assert (response.status_code, named in response.json()["error"]) == (400, True), body
+    assert lead.read("webhook", webhook.pk) == row
+
+
+def test_a_webhook_is_tested_unless_it_is_off(project, lead):
+    webhook = factories.make_webhook(project)
+    sent = lead.send("webhook_test", webhook.pk)
+    assert (sent.status_code, sent.json()["event"], sent.json()["state"]) == (201, "test", "waiting")
+    assert lead.read("deliveries", webhook.pk)["results"] == [sent.json()]
+    Webhook.objects.update(active=False)
+    refused = lead.send("webhook_test", webhook.pk)
+    assert (refused.status_code, "switched off" in refused.json()["error"]) == (409, True)
+    assert webhook.deliveries.count() == 1
 
 
 def test_its_messages_are_listed_the_newest_first(project, lead):
