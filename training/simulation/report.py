@@ -41,6 +41,7 @@ def write_report(
     tables = tables_of(curves, settings, facts, varied)
     files: dict[str, bytes] = {
         "points.csv": points_csv(curves, settings.operators).encode(),
+        "points.json": (points_json(curves) + "\n").encode(),
         "result.json": (json.dumps(result, indent=1) + "\n").encode(),
         "tables.md": as_markdown(tables).encode(),
         **figures(curves, settings.operators, rare=rare, hours_per_day=HOURS_PER_DAY, settings=matplotlib),
@@ -236,6 +237,16 @@ def points_csv(curves: Curves, operators: Operators) -> str:
                 ]
                 writer.writerow([_shown(value) for value in values])
     return buffer.getvalue()
+
+
+def points_json(curves: Curves) -> str:
+    """All that was counted, by arm and seed, so that it can be counted again with other times of the operators."""
+    return json.dumps(
+        {
+            arm: {seed: [one.to_json() for one in points] for seed, points in found.items()}
+            for arm, found in curves.items()
+        }
+    )
 
 
 def _every(curves: Curves) -> Iterable[Point]:

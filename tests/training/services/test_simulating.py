@@ -19,6 +19,7 @@ from annotation.slides.smear import draw_smear
 from tests.factories import make_patient, make_project, make_slide, make_truth
 from training.management.commands.simulate_rounds import Command
 from training.services.simulating import _of_project, project_source, slides_source
+from training.simulation.results import Point
 from training.simulation.settings import Settings
 from training.simulation.tree import (
     ROOT,
@@ -107,6 +108,13 @@ class TestARun:
         rows = list(csv.DictReader((report / "points.csv").open(encoding="utf-8", newline="")))
         assert [(row["arm"], row["round"]) for row in rows] == [("a", "1"), ("a", "2"), ("c", "1"), ("c", "2")]
         assert (report / "figure.svg").read_bytes().startswith(b"<?xml")
+
+    def test_all_that_was_counted_can_be_counted_again(self, simulated: tuple[Path, str]) -> None:
+        folder, _ = simulated
+        told = json.loads((folder / "report" / "points.json").read_text(encoding="utf-8"))
+        curves = read_curves(settings_of(folder), folder)
+        for name in ("a", "c"):
+            assert [Point.of_json(one) for one in told[name]["0"]] == curves[name][0]
 
     def test_what_was_stopped_goes_on_where_it_was(self, simulated: tuple[Path, str], slides: Path) -> None:
         folder, _ = simulated
