@@ -1,6 +1,6 @@
 """Celery's entry points of this app."""
 
-from annotation.services.deliveries import deliver, sweep_deliveries
+from annotation.services.deliveries import deliver, forget_old_deliveries, sweep_deliveries
 from annotation.services.folders import look_due, run_look
 from annotation.services.jobs import run_job, sweep_jobs
 from annotation.services.label_imports import run_label_import
@@ -32,7 +32,9 @@ def sweep_webhooks() -> None:
 
 @short_task("uploads.throw_away")
 def throw_away_uploads() -> None:
+    """What nobody needs any more: uploads that were left, messages of long ago."""
     throw_away_old()
+    forget_old_deliveries()
 
 
 @short_task("folders.look")

@@ -46,6 +46,7 @@ STEP_SECONDS = 5.0  # for the connection, and for each part of the answer
 WHOLE_SECONDS = 10.0  # for all of it; well below the shortest pause, so that no two attempts overlap
 LONGEST_ANSWER = 300
 AT_A_TIME = 200
+KEPT = timedelta(days=90)  # of messages that are delivered or given up
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ def sweep_deliveries(*, now: datetime | None = None) -> None:
     ).order_by("next_at", "pk")
     for pk in due.values_list("pk", flat=True)[:AT_A_TIME]:
         current_app.send_task("webhooks.deliver", args=[pk], queue="short")
+
+
+def forget_old_deliveries(*, now: datetime | None = None) -> int:
+    """Delete the messages that are over for long; returns how many. What waits stays, also of a webhook that is off."""
+    over = Delivery.objects.exclude(state=DeliveryState.WAITING)
+    return over.filter(last_at__lt=(now or timezone.now()) - KEPT).delete()[0]
 
 
 def deliver(*, delivery_pk: int, now: datetime | None = None) -> None:

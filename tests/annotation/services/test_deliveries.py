@@ -12,14 +12,17 @@ from django.utils import timezone
 from annotation.models import Delivery, DeliveryState, Notice, Role, Webhook
 from annotation.services import deliveries
 from annotation.services.deliveries import (
+    KEPT,
     MOST_ATTEMPTS,
     PAUSES,
     WHOLE_SECONDS,
     deliver,
+    forget_old_deliveries,
     signed_headers,
     sweep_deliveries,
 )
 from annotation.services.webhooks import renew_secret, send_again
+from annotation.tasks import throw_away_uploads
 from config.celery import app
 from tests import factories
 from tests.receiver import receiving
@@ -306,3 +309,19 @@ def test_of_two_workers_one_sends(delivery, receiver, monkeypatch):
     for thread in threads:
         thread.join()
     assert len(receiver.got) == 1
+
+
+# Long ago
+
+
+def test_messages_that_are_over_for_long_are_forgotten_and_what_waits_stays(project):
+    now = timezone.now()
+    webhook = factories.make_webhook(project, active=False)
+    old, recent = {"last_at": now - KEPT - timedelta(days=1)}, {"last_at": now - KEPT + timedelta(days=1)}
+    stays = [factories.make_delivery(webhook), factories.make_delivery(webhook, **old, attempts=1)]
+    for state in (DeliveryState.DELIVERED, DeliveryState.GIVEN_UP):
+        factories.make_delivery(webhook, state=state, next_at=None, **old)
+        stays.append(factories.make_delivery(webhook, state=state, next_at=None, **recent))
+    throw_away_uploads()
+    assert set(Delivery.objects.all()) == set(stays)
+    assert forget_old_deliveries(now=now + timedelta(days=2)) == 2
