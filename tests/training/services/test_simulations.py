@@ -141,7 +141,7 @@ class TestTheJob:
 
         files = job.result["files"]
         assert set(files) == {f"figure.{one}" for one in ("svg", "pdf", "png")} | {
-            *("points.csv", "result.json", "tables.md", "manifest.json")
+            *("points.csv", "points.json", "result.json", "tables.md", "manifest.json")
         }
         with default_storage.open(files["result.json"]) as file:
             assert json.load(file) == job.result["result"]
