@@ -14,7 +14,6 @@ from annotation.models import (
     BatchState,
     Box,
     CellClass,
-    Draft,
     Membership,
     Policy,
     Project,
@@ -27,7 +26,7 @@ from annotation.models import (
     User,
 )
 from annotation.prepared import Prepared
-from annotation.services.annotations import boxes_as_json, name_of, read_boxes_as_json
+from annotation.services.annotations import DRAFT, boxes_as_json, name_of, read_boxes_as_json
 from annotation.services.batches import ROLE_FOR, has_work_for, progress_of
 from annotation.services.history import decides
 from annotation.services.policies import CONSENSUS
@@ -42,7 +41,6 @@ TILE_STATES = {
 }
 
 
-DRAFT = Prepared(lambda task, user: Draft.objects.filter(task=task, user=user).values_list("pk"))
 # Tasks that nobody did before their batch was closed: their tiles are back in the pool.
 UNREAD = Q(batch__state=BatchState.CLOSED, state__in=[TaskState.OPEN, TaskState.LEASED])
 

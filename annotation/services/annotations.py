@@ -54,6 +54,7 @@ ORIGINS = Prepared(
         "pk", "cell_class__number", "x", "y", "width", "height"
     )
 )
+DRAFT = Prepared(lambda task, user: Draft.objects.filter(task=task, user=user).values_list("pk"))
 MOVE_ON = PreparedUpdate(
     lambda task, revision, user: (
         Task.objects.filter(pk=task, revision=revision),
@@ -332,7 +333,8 @@ def _submit(task: Task, user: User, uuid: UUID, revision: int, boxes: Sequence[B
     )
     task.state, task.revision, task.reader = TaskState.SUBMITTED, revision + 1, user
     settle(task=task, annotation=annotation, user=user)
-    Draft.objects.filter(task=task, user=user).delete()
+    if DRAFT.rows(task.pk, user.pk):
+        Draft.objects.filter(task=task, user=user).delete()
     record(
         project=task.batch.project,
         user=user,
