@@ -23,6 +23,8 @@ class Pool:
     mean; zeros where nothing is known. None if no strategy asks for it.
     likeness: float32 (n, groups), the similarity (a cosine, 0 to 1) of the tile's most similar cell to the examples of
     each group; 0 where nothing is known. None if nothing is looked for.
+    cells: float32 (n,), how many cells of any class a reader will have to look at, those of classes that nobody wants
+    more of included; None if they are the sums of `expected`.
     Raises ValueError if the lengths differ.
     """
 
@@ -33,9 +35,11 @@ class Pool:
     doubts: NDArray[np.float32] | None = None
     embeddings: NDArray[np.float32] | None = None
     likeness: NDArray[np.float32] | None = None
+    cells: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         parts: list[NDArray[Any] | None] = [self.patients, self.expected, self.doubts, self.embeddings, self.likeness]
+        parts.append(self.cells)
         if self.expected.ndim != 2 or any(len(part) != len(self) for part in parts if part is not None):
             raise ValueError("A pool needs one patient, one row of expected counts, and so on, for each tile.")
 

@@ -194,10 +194,11 @@ def _scored(pool: Pool, version: ModelVersion, classes: Sequence[CellClass]) -> 
         expected[row], doubts[row] = values[0], values[1:3]
         if values[3] is not None:
             embeddings[row] = unpack(values[3])[0]
+    cells = expected.sum(axis=1)
     expected[:, [one.ignored_in_training for one in classes]] = 0  # of these nobody wants more
     centre = _centre(embeddings)
     described = directions(embeddings, centre)
-    return replace(pool, expected=expected, doubts=doubts, embeddings=described), centre
+    return replace(pool, expected=expected, doubts=doubts, embeddings=described, cells=cells), centre
 
 
 def _centre(embeddings: Floats) -> Floats:

@@ -263,7 +263,7 @@ def _read(
 ) -> tuple[dict[int, Answer], Work, Counter[str]]:
     """Answer every task of the batch; the answers by tile key, what they cost, and what became of pre-labels."""
     classes = list(batch.project.taxonomy.classes.all())
-    expert = Expert(_classes(classes), settings.errors, seed=seed)
+    expert = Expert(_classes(classes), settings.errors, settings.operators, seed=seed)
     reader = User.objects.get(username=READER)
     read: dict[int, Answer] = {}
     total, fates = Work(), Counter[str]()
@@ -295,10 +295,10 @@ def _classes(classes: Sequence[CellClass]) -> Classes:
 
 
 def _shown(task: Task) -> tuple[Reading | None, list[int]]:
-    """The task's pre-labels, and the keys of their boxes."""
+    """The task's pre-labels in the order of the editor's walk, the least certain first, and the keys of their boxes."""
     if task.pre_label_id is None:
         return None, []
-    boxes = Box.objects.filter(annotation=task.pre_label_id).order_by("pk")
+    boxes = Box.objects.filter(annotation=task.pre_label_id).order_by("score", "pk")
     rows = list(boxes.values_list("pk", "cell_class__number", "x", "y", "width", "height"))
     return Reading.of([row[2:] for row in rows], [row[1] for row in rows]), [row[0] for row in rows]
 

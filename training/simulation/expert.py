@@ -8,7 +8,19 @@ from numpy.typing import NDArray
 
 from annotation.agreement import Reading, match_boxes
 from annotation.geometry import iou_matrix
-from training.simulation.operators import CELL, CLICK, CONFIRM, DECIDE, DELETE, DRAG, OPEN, Work, class_key
+from training.simulation.operators import (
+    CELL,
+    CLICK,
+    CONFIRM,
+    DECIDE,
+    DELETE,
+    DRAG,
+    OPEN,
+    STEP,
+    Operators,
+    Work,
+    class_key,
+)
 
 WELL_PLACED = 0.7  # IoU of a pre-label with the cell below which an expert would put it right; our assumption
 
@@ -78,14 +90,20 @@ class Answer:
 
 
 class Expert:
-    """Answers tiles one after the other. The same seed and tile give the same errors, whatever else was answered."""
+    """Answers tiles one after the other. The same seed and tile give the same errors, whatever else was answered.
 
-    def __init__(self, classes: Classes, errors: Errors, *, seed: int) -> None:
+    operators: where the editor has two ways to the same end, the expert takes the one that is quicker by these times
+    (the selection rules of Card, Moran & Newell 1983, "The psychology of human-computer interaction", chapter 5).
+    """
+
+    def __init__(self, classes: Classes, errors: Errors, operators: Operators | None = None, *, seed: int) -> None:
         self._classes, self._errors, self._seed = classes, errors, seed
+        self._operators = operators or Operators()
 
     def answer(self, truth: Reading, shown: Reading | None, *, tile: int, armed: int) -> Answer:
-        """truth: the tile's cells. shown: its pre-labels; None where the reader starts from nothing. tile: a number of
-        its own, that the errors are drawn for. armed: the class that the next box is drawn with.
+        """truth: the tile's cells. shown: its pre-labels in the order in which Tab walks over them, the least certain
+        first; None where the reader starts from nothing. tile: a number of its own, that the errors are drawn for.
+        armed: the class that the next box is drawn with.
         """
         # One stream for each kind of error, so that one more of a kind changes none of the others.
         seeds = np.random.SeedSequence([self._seed, tile]).spawn(3)
@@ -101,17 +119,25 @@ class Expert:
             found = set(cell_of.values())
             overlap = iou_matrix(shown.boxes, truth.boxes)
             accepts = accepted.random((len(shown.classes), 2)) < self._errors.accept
+            touched = []
             for index in range(len(shown.classes)):
                 kept, needed = self._look(index, cell_of.get(index), shown, truth, named, overlap, accepts[index])
                 boxes += kept
-                work += needed
-        for cell in range(len(named)):
-            if cell not in found and not missed[cell]:
-                boxes.append(Answered(named[cell], _place(truth.boxes[cell])))
-                work += (
-                    CELL + DRAG + (Work() if named[cell] == armed else class_key(self._classes.hotkeys[named[cell]]))
-                )
+                work += CELL + needed
+                if needed != Work():
+                    touched.append(index)
+            work += self._reaching(touched)
+        drawn = [cell for cell in range(len(named)) if cell not in found and not missed[cell]]
+        boxes += [Answered(named[cell], _place(truth.boxes[cell])) for cell in drawn]
+        work += (CELL + DRAG).times(len(drawn))
+        for number in {named[cell] for cell in drawn} - {armed}:  # drawn class by class: a class stays armed
+            work += class_key(self._classes.hotkeys[number])
         return Answer(boxes, work)
+
+    def _reaching(self, touched: Sequence[int]) -> Work:
+        """To select these boxes one after the other: by a click on each, or walking over all up to the last one."""
+        ways = CLICK.times(len(touched)), STEP.times(max(touched, default=-1) + 1)
+        return min(ways, key=lambda work: work.seconds(self._operators))
 
     def _named(self, number: int, chance: np.random.Generator) -> int:
         wrong, which = chance.random(2)
@@ -128,15 +154,15 @@ class Expert:
         overlap: NDArray[np.float64],
         accepts: NDArray[np.bool_],
     ) -> tuple[list[Answered], Work]:
-        """What becomes of one pre-label, and what that costs."""
+        """What becomes of one pre-label, and what that costs once it has been looked at and selected; nothing where it
+        is left as it is.
+        """
         drawn, place = int(shown.classes[index]), _place(shown.boxes[index])
         if cell is None:
-            return ([Answered(drawn, place, index)], CELL) if accepts[0] else ([], CELL + DECIDE + CLICK + DELETE)
+            return ([Answered(drawn, place, index)], Work()) if accepts[0] else ([], DECIDE + DELETE)
         renamed = drawn != truth.classes[cell] and not accepts[0] and named[cell] != drawn
         moved = overlap[index, cell] < WELL_PLACED and not accepts[1]
-        work = CELL
-        if renamed or moved:
-            work += DECIDE + CLICK
+        work = DECIDE if renamed or moved else Work()
         if renamed:
             work += class_key(self._classes.hotkeys[named[cell]])
         if moved:

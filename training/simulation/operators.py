@@ -48,6 +48,9 @@ class Work:
     def __add__(self, other: "Work") -> "Work":
         return Work(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
+    def times(self, count: int) -> "Work":
+        return Work(*(count * getattr(self, field.name) for field in fields(self)))
+
     def seconds(self, operators: Operators) -> float:
         return (
             self.keys * operators.key
@@ -63,6 +66,7 @@ OPEN = Work(mentals=1)  # the next tile is there already: it is taken in
 CONFIRM = Work(keys=1)  # Space
 CELL = Work(recognised=1)
 CLICK = Work(points=1, buttons=2)  # selects a box
+STEP = Work(keys=1)  # Tab: selects the next box, the least certain first
 DRAG = Work(points=2, buttons=2)  # from one corner to the other
 DELETE = Work(keys=1)
 DECIDE = Work(mentals=1)  # that what is drawn there is wrong

@@ -16,9 +16,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -64,34 +66,54 @@ def simulate(
     on_progress: Progress,
     should_stop: Callable[[], bool],
     turn: Turn = nullcontext,
+    jobs: int = 1,
 ) -> Curves:
     """Run what is not there yet; returns all points. source: None where the folder holds prepared slides.
 
-    turn: entered around each round, so that others can compute between two of them. Raises SimulationError, Stopped,
-    and what `should_stop` raises.
+    turn: entered around each round, so that others can compute between two of them. jobs: how many rounds run beside
+    each other, if that many can begin. Raises SimulationError, Stopped, and what `should_stop` raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(settings, folder)
-    inside = _Inside(settings, should_stop)
     begun = time.monotonic()
     base = folder / "source"
     if source is not None and not (base / "known.json").is_file():
         on_progress(0.0, "preparing the slides", None)
-        inside.run(base, {"do": "prepare", "kind": source.kind, "facts": dict(source.facts)}, "known.json")
+        task = {"do": "prepare", "kind": source.kind, "facts": dict(source.facts)}
+        _Inside(settings, should_stop).run(base, task, "known.json")
     steps = prefixes([ARMS[name] for name in settings.arms], settings.rounds)
     every = [(seed, one) for seed in range(settings.seeds) for one in steps]
-    missing = [one for one in every if not (_place(folder, *one) / "round.json").is_file()]
-    for done, (seed, one) in enumerate(missing):
-        left = (time.monotonic() - begun) / done * (len(missing) - done) if done else None
-        with turn():
-            text = f"seed {seed + 1}, round {len(one)}: {one[-1].key.replace('-', ', ')}"
-            on_progress((len(every) - len(missing) + done) / len(every), text, left)
-            _run_round(inside, folder, seed, one)
+    missing = [one for one in every if not _is_done(folder, *one)]
+    waiting, done = list(missing), 0
+    stop = threading.Event()
+    inside = _Inside(settings, stop.is_set)
+    with ExitStack() as turns, ThreadPoolExecutor(jobs) as pool:
+        running: dict[Future[None], ExitStack] = {}
+        try:
+            while waiting or running:
+                ready = [one for one in waiting if len(one[1]) == 1 or _is_done(folder, one[0], one[1][:-1])]
+                for seed, one in ready[: jobs - len(running)]:
+                    waiting.remove((seed, one))
+                    entered = turns.enter_context(ExitStack())
+                    entered.enter_context(turn())
+                    left = (time.monotonic() - begun) / done * (len(missing) - done) if done else None
+                    text = f"seed {seed + 1}, round {len(one)}: {one[-1].key.replace('-', ', ')}"
+                    on_progress((len(every) - len(missing) + done) / len(every), text, left)
+                    running[pool.submit(_run_round, inside, folder, seed, one)] = entered
+                ended, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+                for future in ended:
+                    running.pop(future).close()
+                    future.result()
+                    done += 1
+                if should_stop():
+                    raise Stopped
+        finally:
+            stop.set()
     return read_curves(settings, folder)
 
 
 def simulate_variations(
-    settings: Settings, folder: Path, *, on_progress: Progress, should_stop: Callable[[], bool]
+    settings: Settings, folder: Path, *, on_progress: Progress, should_stop: Callable[[], bool], jobs: int = 1
 ) -> dict[tuple[str, float], Curves]:
     """The first seed again with each error half and twice as frequent, by its name and that factor; on the slides that
     `simulate` has prepared in the folder. Raises SimulationError, Stopped.
@@ -112,7 +134,7 @@ def simulate_variations(
             on_progress((done + share) / len(wanted), f"{name} x {factor:g}: {text}", left)
 
         other = replace(settings, seeds=1, errors=settings.errors.scaled(name, factor))
-        varied[name, factor] = simulate(other, None, place, on_progress=report, should_stop=should_stop)
+        varied[name, factor] = simulate(other, None, place, on_progress=report, should_stop=should_stop, jobs=jobs)
     return varied
 
 
@@ -143,6 +165,10 @@ def _check_settings(settings: Settings, folder: Path) -> None:
             pairs = [f"{name.replace('_', ' ')} {getattr(known, name)}" for name in changed]
             raise SimulationError(f"{folder} holds a simulation with other settings ({', '.join(pairs)}).")
     write_json(file, settings.to_json())
+
+
+def _is_done(folder: Path, seed: int, steps: Sequence[Step]) -> bool:
+    return (_place(folder, seed, steps) / "round.json").is_file()
 
 
 def _place(folder: Path, seed: int, steps: Sequence[Step]) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from inference.selection import rare
 from inference.selection.pool import Choice, Pool
 from inference.selection.random import pick_random
-from inference.selection.rare import PRIOR, pick_rare
+from inference.selection.rare import PRIOR, TILE_CELLS, pick_rare
 from inference.selection.room import Room
 from tests.inference.selection.pools import make_pool
 
@@ -54,9 +54,31 @@ def test_what_is_rare_is_judged_by_the_confirmed_boxes() -> None:
 def test_each_further_box_of_a_class_is_worth_less() -> None:
     # Basophils gain 1/5 - 1/9 = 0.089 at first, then 1/9 - 1/13 = 0.034; the promyelocytes gain 1/5 - 1/8 = 0.075.
     assert PRIOR == 5
-    pool = make_pool(expected=[[0, 0, 4], [0, 0, 4], [0, 0, 4], [0, 3, 0]])
+    same_cost = {"cells": [4, 4, 4, 4]}
+    pool = make_pool(expected=[[0, 0, 4], [0, 0, 4], [0, 0, 4], [0, 3, 0]], **same_cost)
     classes = ["promyelocyte" in choice.reason for choice in pick(pool, 4, confirmed=np.zeros(3, int))]
     assert classes == [False, True, False, False]
+
+
+class TestCost:
+    def test_of_two_tiles_with_the_same_gain_the_one_with_fewer_cells_goes_first(self) -> None:
+        assert rows(pick(make_pool(expected=[[12, 0, 1], [3, 0, 1]]), 2)) == [1, 0]
+
+    def test_twice_the_gain_is_worth_up_to_twice_the_cost(self) -> None:
+        assert TILE_CELLS == 3
+        many = np.array([10**4] * 3)  # so many that a second box is worth as much as the first
+        # 2 boxes by 3 + 9 cells against 1 box by 3 + 5; then 2 by 3 + 15.
+        assert rows(pick(make_pool(expected=[[0, 0, 1], [0, 0, 2]], cells=[5, 9]), 1, confirmed=many)) == [1]
+        assert rows(pick(make_pool(expected=[[0, 0, 1], [0, 0, 2]], cells=[5, 15]), 1, confirmed=many)) == [0]
+
+    def test_cells_of_classes_that_nobody_wants_cost_as_much(self) -> None:
+        pool = make_pool(expected=[[0, 0, 1], [2, 0, 1]], cells=[30, 3])
+        assert rows(pick(pool, 2)) == [1, 0]
+
+    def test_a_quota_is_filled_at_any_cost(self) -> None:
+        pool = make_pool(expected=[[40, 0, 1], [0, 3, 0]], cells=[300, 3])
+        assert rows(pick(pool, 1)) == [1]
+        assert rows(pick(pool, 1, quotas=[0, 0, 1])) == [0]
 
 
 def test_reasons_name_the_classes_that_count_most_and_the_patient() -> None:

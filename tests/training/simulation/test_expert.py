@@ -5,7 +5,7 @@ import pytest
 
 from annotation.agreement import Reading
 from training.simulation.expert import Answer, Classes, Errors, Expert
-from training.simulation.operators import CELL, CLICK, CONFIRM, DECIDE, DELETE, DRAG, OPEN, Work
+from training.simulation.operators import CELL, CLICK, CONFIRM, DECIDE, DELETE, DRAG, OPEN, STEP, Operators, Work
 
 NEVER = Errors(miss=0, mistake=0, accept=0)
 # blast, promyelocyte, myelocyte in a row; lymphocyte has no neighbour
@@ -38,6 +38,10 @@ class TestFromNothing:
         expected = OPEN + CONFIRM + per_cell + per_cell + per_cell + Work(keys=2) + Work(keys=1)  # M is Shift+m
         assert answer(None).work == expected
 
+    def test_cells_are_drawn_class_by_class_so_that_each_needs_its_key_once(self) -> None:
+        cells = Reading.of([[10, 10, 40, 40], [100, 100, 40, 40], [200, 200, 40, 40], [300, 300, 40, 40]], [1, 0, 1, 1])
+        assert answer(None, truth=cells).work == OPEN + CONFIRM + (CELL + DRAG).times(4) + Work(keys=1)
+
     def test_an_empty_tile_is_looked_at_and_confirmed(self) -> None:
         made = answer(None, truth=NOTHING)
         assert (made.boxes, made.work) == ([], OPEN + CONFIRM)
@@ -49,17 +53,32 @@ class TestFromPreLabels:
         assert [box.origin for box in made.boxes] == [0, 1, 2]
         assert made.work == OPEN + CONFIRM + CELL + CELL + CELL
 
-    def test_a_wrong_class_costs_a_decision_a_click_and_a_key(self) -> None:
+    def test_a_wrong_class_costs_a_decision_a_step_to_it_and_a_key(self) -> None:
         made = answer(Reading.of(CELLS.boxes, [3, 2, 3]))
         assert classes_of(made) == [0, 2, 3]
-        assert made.work == OPEN + CONFIRM + CELL + CELL + CELL + DECIDE + CLICK + Work(keys=1)
+        assert made.work == OPEN + CONFIRM + CELL.times(3) + DECIDE + STEP + Work(keys=1)
+
+    def test_one_far_along_the_walk_is_clicked(self) -> None:
+        boxes = [[60.0 * place, 10, 40, 40] for place in range(8)]
+        cells = Reading.of(boxes, [0] * 8)
+        quick = Operators(point=0.7, button=0.1, key=0.28)  # a click: 0.9 s, as long as three steps and a bit
+        for wrong, reached in ((2, STEP.times(3)), (3, CLICK)):
+            shown = Reading.of(boxes, [3 if place == wrong else 0 for place in range(8)])
+            made = Expert(CLASSES, NEVER, quick, seed=1).answer(cells, shown, tile=7, armed=0)
+            assert made.work == OPEN + CONFIRM + CELL.times(8) + DECIDE + Work(keys=1) + reached
+
+    def test_several_on_one_tile_are_reached_in_one_walk(self) -> None:
+        boxes = [[60.0 * place, 10, 40, 40] for place in range(8)]
+        shown = Reading.of(boxes, [0, 3, 0, 3, 3, 0, 0, 0])
+        made = answer(shown, truth=Reading.of(boxes, [0] * 8))
+        assert made.work == OPEN + CONFIRM + CELL.times(8) + (DECIDE + Work(keys=1)).times(3) + STEP.times(5)
 
     def test_a_badly_placed_box_costs_two_drags(self) -> None:
         boxes = CELLS.boxes.copy()
         boxes[0] += [8, 0, 0, 0]  # IoU 32/48: the same cell, but below what an expert leaves
         made = answer(Reading.of(boxes, CELLS.classes))
         assert places_of(made) == [tuple(box) for box in CELLS.boxes.tolist()]
-        assert made.work == OPEN + CONFIRM + CELL + CELL + CELL + DECIDE + CLICK + DRAG + DRAG
+        assert made.work == OPEN + CONFIRM + CELL.times(3) + DECIDE + STEP + DRAG + DRAG
 
     def test_a_well_placed_box_keeps_its_place(self) -> None:
         boxes = CELLS.boxes + np.array([2.0, 0, 0, 0])
@@ -70,7 +89,7 @@ class TestFromPreLabels:
         shown = Reading.of([*CELLS.boxes.tolist(), [300, 300, 40, 40]], [*CELLS.classes.tolist(), 1])
         made = answer(shown)
         assert classes_of(made) == [0, 2, 3]
-        assert made.work == OPEN + CONFIRM + CELL + CELL + CELL + CELL + DECIDE + CLICK + DELETE
+        assert made.work == OPEN + CONFIRM + CELL.times(4) + DECIDE + STEP.times(4) + DELETE
 
     def test_a_second_box_on_a_cell_is_deleted(self) -> None:
         shown = Reading.of([*CELLS.boxes.tolist(), [12, 10, 40, 40]], [*CELLS.classes.tolist(), 0])

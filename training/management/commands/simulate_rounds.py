@@ -1,6 +1,7 @@
 """`manage.py simulate_rounds`: what the loop would buy, with simulated experts on cells that are known."""
 
 import json
+import os
 import signal
 from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from training.simulation.tree import SimulationError, Source, Stopped, simulate,
 
 TIMES = [one.name for one in fields(Operators)]
 SHARES = [one.name for one in fields(Errors)]
+MOST_JOBS = 4  # a round takes about 1.5 GB of memory
 PLAIN = ("arms", "seeds", "rounds", "batch", "kind", "model", "image_size", "finder_passes", "classifier_passes")
 
 
@@ -51,6 +53,10 @@ class Command(BaseCommand):
         parser.add_argument("--kind", choices=["one-stage", "two-stage"])
         parser.add_argument("--model")
         parser.add_argument("--from-scratch", action="store_true", help="every training, not only the first")
+        words = (
+            "rounds that run beside each other, each on the cores that the others leave (default: one for each core)"
+        )
+        parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, MOST_JOBS), help=words)
         words = "then the first seed again with each error half and twice as frequent: six more runs"
         parser.add_argument("--vary-errors", action="store_true", help=words)
         for name in TIMES:
@@ -67,10 +73,13 @@ class Command(BaseCommand):
             source = self._source(options)
             folder: Path = options["folder"] or Path(django_settings.DATA_DIR) / "simulations" / source.kind
             varied: Varied = {}
+            jobs = options["jobs"]
+            if jobs < 1:
+                raise SimulationError("Jobs: at least 1.")
             with _stop_asked() as stop:
-                curves = simulate(settings, source, folder, on_progress=self._say, should_stop=stop)
+                curves = simulate(settings, source, folder, on_progress=self._say, should_stop=stop, jobs=jobs)
                 if options["vary_errors"]:
-                    varied = simulate_variations(settings, folder, on_progress=self._say, should_stop=stop)
+                    varied = simulate_variations(settings, folder, on_progress=self._say, should_stop=stop, jobs=jobs)
         except Stopped as error:
             raise CommandError("Stopped. The same command goes on with the round that was not done.") from error
         except (SimulationError, ValueError) as error:
