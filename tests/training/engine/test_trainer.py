@@ -58,7 +58,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progre
     """A training long enough to find most cells."""
     folder = tmp_path_factory.mktemp("learned")
     data = write_dataset(folder / "set", [training_tile(seed) for seed in range(24)], [training_tile(100)], CLASSES)
-    config = replace(SMALL, epochs=22, learning_rate=4e-3, validate_every=11)
+    config = replace(SMALL, epochs=32, learning_rate=4e-3, validate_every=11)
     return run(data, config, folder / "run")
 
 
