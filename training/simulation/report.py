@@ -18,7 +18,7 @@ from training.simulation.operators import Operators
 from training.simulation.plan import ARMS
 from training.simulation.results import Curves, Estimate, Point, common_levels, hours_share, hours_to_reach, map50_at
 from training.simulation.settings import Settings
-from training.simulation.tree import FACTORS
+from training.simulation.tree import FACTORS, VARIED_ARMS
 
 HOURS_PER_DAY = 6.0  # active hours of an expert-day, as a project's default
 PACKAGES = ("marrowloop", "torch", "torchvision", "ultralytics-opencv-headless", "openvino", "timm", "numpy", "django")
@@ -178,7 +178,7 @@ def _sensitivity(curves: Curves, operators: Operators) -> Table:
 
 
 def _varied(varied: Varied, settings: Settings) -> Table:
-    names = [name for name in settings.arms if name != "a"]
+    names = [name for name in settings.arms if name in VARIED_ARMS and name != "a"]
     rows = [["error", *(f"{name}, x {factor:g}" for name in names for factor in FACTORS)]]
     for error in dict.fromkeys(error for error, _ in varied):
         cells = [

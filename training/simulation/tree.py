@@ -36,6 +36,7 @@ STOP_SECONDS = 10
 KEPT_PARTS = ("storage", "start-weights")  # of a data folder besides its database: all others can be made anew
 LAST_LINES = 15
 FACTORS = (0.5, 2.0)  # by which each assumption is changed, to see how much hangs on it
+VARIED_ARMS = ("a", "c")  # of which errors are varied: each of the six variations trains all of its rounds anew
 
 
 class SimulationError(Exception):
@@ -115,9 +116,11 @@ def simulate(
 def simulate_variations(
     settings: Settings, folder: Path, *, on_progress: Progress, should_stop: Callable[[], bool], jobs: int = 1
 ) -> dict[tuple[str, float], Curves]:
-    """The first seed again with each error half and twice as frequent, by its name and that factor; on the slides that
-    `simulate` has prepared in the folder. Raises SimulationError, Stopped.
+    """The first seed of VARIED_ARMS, as far as they are in the settings, again with each error half and twice as
+    frequent, by its name and that factor; on the slides that `simulate` has prepared in the folder. Raises
+    SimulationError, Stopped.
     """
+    arms = [name for name in settings.arms if name in VARIED_ARMS]
     wanted = [(field.name, factor) for field in fields(Errors) for factor in FACTORS]
     varied: dict[tuple[str, float], Curves] = {}
     for done, (name, factor) in enumerate(wanted):
@@ -133,7 +136,7 @@ def simulate_variations(
                 left += left / (1 - share) * (len(wanted) - done - 1)
             on_progress((done + share) / len(wanted), f"{name} x {factor:g}: {text}", left)
 
-        other = replace(settings, seeds=1, errors=settings.errors.scaled(name, factor))
+        other = replace(settings, arms=arms, seeds=1, errors=settings.errors.scaled(name, factor))
         varied[name, factor] = simulate(other, None, place, on_progress=report, should_stop=should_stop, jobs=jobs)
     return varied
 

@@ -3,10 +3,11 @@
 import csv
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from django.core.management import CommandError, call_command
 from annotation.services.storage import local_path
 from annotation.slides.smear import draw_smear
 from tests.factories import make_patient, make_project, make_slide, make_truth
-from training.management.commands.simulate_rounds import Command
+from training.management.commands.simulate_rounds import _stop_asked
 from training.services.simulating import _of_project, project_source, slides_source
 from training.simulation.results import Point
 from training.simulation.settings import Settings
@@ -56,6 +57,14 @@ def run(slides: Path, folder: Path, **changes: object) -> str:
 def simulated(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("simulation")
     return folder, run(slides, folder)
+
+
+def wait_for(look: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
+    deadline = time.monotonic() + 60
+    while not (found := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
 
 
 def settings_of(folder: Path) -> Settings:
@@ -150,15 +159,35 @@ class TestARun:
             simulate(Settings(), source, tmp_path, on_progress=lambda *told: None, should_stop=lambda: True)
         assert not (tmp_path / "source" / "known.json").exists()
 
-    def test_sigterm_stops_the_command_and_its_processes(
-        self, slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_a_signal_stops_the_command_and_its_processes(
+        self, slides: Path, tmp_path: Path, number: signal.Signals
     ) -> None:
-        before = signal.getsignal(signal.SIGTERM)
-        monkeypatch.setattr(Command, "_say", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-        with pytest.raises(CommandError, match="Stopped"):
-            run(slides, tmp_path)
-        assert not [one for one in psutil.Process().children() if "simulate_rounds" in one.cmdline()]
-        assert signal.getsignal(signal.SIGTERM) is before
+        words = ["simulate_rounds", "--slides", str(slides), "--test", "S04", "--taxonomy", "hct"]
+        with subprocess.Popen(
+            [sys.executable, "manage.py", *words, "--folder", str(tmp_path / "simulation")],
+            cwd=ROOT,
+            env=_environment(tmp_path / "data"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None and process.stderr is not None  # noqa: PT018
+            assert "preparing the slides" in process.stdout.readline()
+            begun = wait_for(lambda: psutil.Process(process.pid).children())
+            process.send_signal(number)
+            said = process.stderr.read()
+        assert process.returncode == 1
+        assert "Stopped. The same command goes on" in said
+        assert not [one for one in begun if one.is_running()]
+
+    def test_signals_are_heard_only_meanwhile(self) -> None:
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        with _stop_asked() as stop:
+            assert not stop()
+            signal.raise_signal(signal.SIGTERM)
+            assert stop()
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
     def test_a_process_whose_starter_is_gone_ends(self, slides: Path, tmp_path: Path) -> None:
         result = tmp_path / "known.json"

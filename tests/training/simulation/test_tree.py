@@ -26,13 +26,13 @@ def test_each_error_is_varied_on_the_slides_that_are_prepared(tmp_path: Path, mo
         return {"a": {}}
 
     monkeypatch.setattr(tree, "simulate", simulate)
-    settings = Settings(seeds=3)
+    settings = Settings(arms=("a", "c", "e"), seeds=3)
     for _ in range(2):  # stopped and started again
         asked.clear()
         varied = tree.simulate_variations(settings, tmp_path, on_progress=lambda *told: None, should_stop=lambda: False)
     assert list(varied) == [(name, factor) for name in ("miss", "mistake", "accept") for factor in (0.5, 2.0)]
     assert [one.errors.accept for one, _ in asked] == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.05, 0.2])
-    assert {one.seeds for one, _ in asked} == {1}
+    assert {(one.seeds, tuple(one.arms)) for one, _ in asked} == {(1, ("a", "c"))}
     assert len({folder for _, folder in asked}) == 6
 
 

@@ -22,7 +22,7 @@ from training.simulation.operators import Operators
 from training.simulation.plan import ARMS
 from training.simulation.report import Varied, as_markdown, tables_of, write_report
 from training.simulation.settings import QUICK, Settings
-from training.simulation.tree import SimulationError, Source, Stopped, simulate, simulate_variations
+from training.simulation.tree import VARIED_ARMS, SimulationError, Source, Stopped, simulate, simulate_variations
 
 TIMES = [one.name for one in fields(Operators)]
 SHARES = [one.name for one in fields(Errors)]
@@ -57,7 +57,7 @@ class Command(BaseCommand):
             "rounds that run beside each other, each on the cores that the others leave (default: one for each core)"
         )
         parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, MOST_JOBS), help=words)
-        words = "then the first seed again with each error half and twice as frequent: six more runs"
+        words = f"then the first seed of arms {' and '.join(VARIED_ARMS)} again, each error half and twice as frequent"
         parser.add_argument("--vary-errors", action="store_true", help=words)
         for name in TIMES:
             parser.add_argument(f"--{name}", type=float, metavar="S", help="seconds of this operator")
