@@ -34,5 +34,5 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 admin.site.register(User, UserAdmin)
-admin.site.register([Membership, Taxonomy, CellClass])
-admin.site.register([Annotation, Author, Batch, Event, Job, Patient, Project, Slide], ReadOnly)
+EVERY_OTHER = [Annotation, Author, Batch, CellClass, Event, Job, Membership, Patient, Project, Slide, Taxonomy]
+admin.site.register(EVERY_OTHER, ReadOnly)
