@@ -39,7 +39,7 @@ from training.models import Mode, Round, RoundState
 from training.services.rounds import RoundSettings, close_round, start_round
 from training.simulation.expert import Answer, Classes, Expert
 from training.simulation.operators import Work
-from training.simulation.plan import epochs_for
+from training.simulation.plan import ONE_STAGE, ONE_STAGE_PASSES, epochs_for
 from training.simulation.results import Point
 from training.simulation.settings import Settings
 from training.simulation.tree import SimulationError, Source, write_json
@@ -232,14 +232,15 @@ def _round(task: Mapping[str, Any], settings: Settings) -> Point:
 def _round_settings(task: Mapping[str, Any], settings: Settings, facts: Mapping[str, Any]) -> RoundSettings:
     tiles = TRAINED_SHARE * min(settings.batch * task["number"], facts["pool_tiles"])
     cells = tiles * facts["pool_boxes"] / facts["pool_tiles"]
+    passes = settings.finder_passes * (ONE_STAGE_PASSES if task["kind"] == ONE_STAGE else 1)
     return RoundSettings(
         size=settings.batch,
         strategy=task["strategy"],
         mix=task["mix"],
-        kind=settings.kind,
+        kind=task["kind"],
         model=settings.model,
         image_size=settings.image_size,
-        epochs=epochs_for(settings.finder_passes, round(tiles)),
+        epochs=epochs_for(passes, round(tiles)),
         classifier_epochs=epochs_for(settings.classifier_passes, round(cells)),
         from_previous=settings.from_previous,
         seed=1000 * task["seed"],  # a round adds its number

@@ -14,8 +14,9 @@ class Settings:
     """arms: names of training.simulation.plan. seeds: how many repetitions of each arm. batch: tiles of a round.
 
     kind, model, image_size, from_previous: of training, as in a round's form. finder_passes: tiles that one training
-    sees, each as often as it takes; classifier_passes: cells that the training of a two-stage detector's classifier
-    sees. Both are the same in every round and arm, so that the curves show data and not compute.
+    sees, each as often as it takes, twice as many where there is one stage; classifier_passes: cells that the training
+    of a two-stage detector's classifier sees. Both are the same in every round and arm, so that the curves show data
+    and not compute.
     """
 
     arms: Sequence[str] = ("a", "c", "e")

@@ -195,6 +195,7 @@ def _run_round(inside: "_Inside", folder: Path, seed: int, steps: Sequence[Step]
         "assisted": step.assisted,
         "strategy": step.strategy,
         "mix": step.mix,
+        "kind": step.kind or inside.settings.kind,
     }
     inside.run(place, task, "round.json")
 
@@ -223,12 +224,12 @@ class _Inside:
     """Runs training.services.simulating in processes of their own, each with a data folder of its own."""
 
     def __init__(self, settings: Settings, should_stop: Callable[[], bool]) -> None:
-        self._settings, self._should_stop = settings, should_stop
+        self.settings, self._should_stop = settings, should_stop
 
     def run(self, place: Path, task: Mapping[str, Any], result: str) -> None:
         """One task in the data folder of `place`; its result is a file there. Raises SimulationError, Stopped."""
         place.mkdir(parents=True, exist_ok=True)
-        write_json(place / "task.json", {**task, "settings": self._settings.to_json(), "result": str(place / result)})
+        write_json(place / "task.json", {**task, "settings": self.settings.to_json(), "result": str(place / result)})
         log = place / "log.txt"
         command = [sys.executable, "manage.py", "simulate_rounds", "--task", str(place / "task.json")]
         with (

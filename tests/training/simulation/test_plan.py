@@ -1,5 +1,7 @@
 """The arms of a simulation."""
 
+from dataclasses import replace
+
 import pytest
 
 from training.simulation.plan import ARMS, FIRST, epochs_for, prefixes
@@ -10,7 +12,7 @@ def keys(name: str, rounds: int = 4) -> list[str]:
 
 
 def test_every_arm_starts_manually_with_random_tiles() -> None:
-    assert {arm.steps(3)[0] for arm in ARMS.values()} == {FIRST}
+    assert {replace(arm.steps(3)[0], kind="") for arm in ARMS.values()} == {FIRST}
 
 
 def test_arms_are_those_of_the_question() -> None:
@@ -19,6 +21,11 @@ def test_arms_are_those_of_the_question() -> None:
     assert keys("c") == ["manual-random", *["assisted-rare"] * 3]
     assert keys("d") == ["manual-random", *["assisted-uncertain"] * 3]
     assert keys("e") == ["manual-random", "manual-random", "assisted-mix", "assisted-mix"]
+    assert keys("e1") == [f"one-stage-{key}" for key in keys("e")]
+
+
+def test_an_arm_with_a_kind_of_its_own_shares_no_round_with_others() -> None:
+    assert len(prefixes([ARMS["e"], ARMS["e1"]], 3)) == 6
 
 
 def test_assistance_starts_where_it_is_marked() -> None:
