@@ -1,5 +1,6 @@
 """What a model version sees: pre-labels on a batch's tiles, scores on the pool's."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
@@ -21,8 +22,9 @@ from inference.services.registry import detector_of
 
 CHUNK = 16  # tiles that go through the detector and into the database together
 CHUNK_PIXELS = 10_000_000  # fewer of them where they are large images, which fill the memory
-PRE_LABEL_SCORE = 0.25
-EXPECTED_SCORE = 0.05
+PRE_LABEL_SCORE = 0.25  # from which boxes are shown, unless the version's training has found a lower one
+EXPECTED_SCORE = 0.05  # from which cells are expected on a tile, where boxes are shown from PRE_LABEL_SCORE on
+LOWEST_SCORE = 0.02  # for versions that show boxes of less: below it there are hundreds on every tile
 ROWS = 2000  # tiles of the pool whose rows are in memory at once
 SCORE_DECIMALS = 4
 
@@ -44,7 +46,7 @@ def pre_label_batch(*, batch: Batch, version: ModelVersion, on_progress: Progres
     todo = list({task.tile_id: task.tile for task in tasks if task.tile_id not in done}.values())
     numbers = version.taxonomy.class_keys
     labelled = 0
-    for tiles, found in _detect(version, todo, min_score=PRE_LABEL_SCORE):
+    for tiles, found in _detect(version, todo, min_score=shown_from(version)):
         _write_pre_labels(version, tiles, found, numbers)
         labelled += len(tiles)
         on_progress(labelled, len(todo))
@@ -52,6 +54,11 @@ def pre_label_batch(*, batch: Batch, version: ModelVersion, on_progress: Progres
     seen = [task.pk for task in tasks if not task.blind]  # of the others the boxes are kept, to compare
     untouched.filter(pk__in=seen).update(pre_label=Subquery(own))
     return labelled
+
+
+def shown_from(version: ModelVersion) -> float:
+    """The score from which the version's boxes are shown to readers; of two stages, the finder's."""
+    return float(version.config.get("shown_from", PRE_LABEL_SCORE))
 
 
 @transaction.atomic
@@ -108,7 +115,8 @@ def score_tiles(*, tile_ids: Sequence[int], version: ModelVersion, on_progress: 
     others.exclude(model_version=version).update(embedding=None, cell_embeddings=None)
     detector = describing_detector(version)
     scored = 0
-    for some, found in detect_tiles(detector, _rows_of(todo), min_score=EXPECTED_SCORE):
+    lowest = max(LOWEST_SCORE, EXPECTED_SCORE * shown_from(version) / PRE_LABEL_SCORE)
+    for some, found in detect_tiles(detector, _rows_of(todo), min_score=lowest):
         TileScore.objects.bulk_create(
             [_score(version, tile, detections) for tile, detections in zip(some, found, strict=True)],
             update_conflicts=True,
@@ -141,6 +149,8 @@ def _score(version: ModelVersion, tile: Tile, found: Detections) -> TileScore:
     class_scores = found.class_scores
     # The finder's score; of a one-stage detector, whose class scores do not share it, that of its best class.
     presence = class_scores.sum(axis=1) if version.kind == DetectorKind.TWO_STAGE else found.scores
+    # On the scale on which boxes are shown from PRE_LABEL_SCORE on: scores of a young detector are all low.
+    presence = presence ** (math.log(PRE_LABEL_SCORE) / math.log(shown_from(version)))
     doubts = doubts_of(class_scores, presence)
     return TileScore(
         model_version=version,

@@ -13,6 +13,7 @@ from annotation.services.storage import work_dir
 from annotation.services.tiles import read_tile
 from inference.models import DetectorKind, ModelVersion
 from inference.services.model_exports import make_export
+from inference.services.pre_labels import PRE_LABEL_SCORE
 from inference.services.registry import register_version
 from training.models import Part, Snapshot, SnapshotTile
 from training.services.evaluations import box_array
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from training.engine.dataset import TrainingTile
     from training.engine.trainer import Outcome
+
+LEAST_SHOWN = 0.03  # below, everything looks like a cell to a detector that has just begun
+MOST_SHOWN = 64  # tiles of the validation part that say from which score boxes are shown
 
 
 @dataclass(frozen=True)
@@ -107,17 +111,36 @@ def train_snapshot(
             classifier=trained.classifier,
         )
         running.check()
+        seen_from = shown_from(trained.weights, settings, _rows(snapshot, Part.VALIDATION))
         version = register_version(
             project=project,
             weights=trained.weights,
             classifier=trained.classifier,
             snapshot_hash=snapshot.content_hash,
-            config=asdict(settings) | {"started_from": trained.start.name},
+            config=asdict(settings) | {"started_from": trained.start.name, "shown_from": seen_from},
             export=export,
             user=running.job.created_by,
             on_version=on_version,
         )
     return version, trained.in_words()
+
+
+def shown_from(weights: Path, settings: TrainingSettings, rows: Sequence[SnapshotTile]) -> float:
+    """The score from which a version's boxes are shown, by those of its weights on the validation part.
+
+    weights: the finder's where there are two stages.
+    """
+    from inference.engine.detector import load_detector
+    from inference.engine.windows import detect_images
+    from training.engine.threshold import finding_score
+
+    some = rows[:: max(1, len(rows) // MOST_SHOWN)]
+    detector = load_detector(weights, image_size=settings.image_size, runtime="torch")
+    found = [detect_images(detector, [read_tile(row.tile)], min_score=LEAST_SHOWN)[0] for row in some]
+    boxes = [list(row.annotation.boxes.all()) for row in some]
+    ignored = {box.cell_class.number for one in boxes for box in one if box.cell_class.ignored_in_training}
+    best = finding_score([box_array(one) for one in boxes], found, ignored=ignored)
+    return round(min(PRE_LABEL_SCORE, max(LEAST_SHOWN, best or PRE_LABEL_SCORE)), 4)
 
 
 def train_tiles(
