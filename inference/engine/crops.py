@@ -19,20 +19,23 @@ def crop_side(boxes: ArrayLike) -> float:
     return float(np.median(sides.max(axis=1)) * CONTEXT)
 
 
-def crop_cells(tile: NDArray[np.uint8], boxes: ArrayLike, *, side: float, size: int) -> NDArray[np.uint8]:
+def crop_cells(
+    tile: NDArray[np.uint8], boxes: ArrayLike, *, side: float, size: int, margin: float = 1.0
+) -> NDArray[np.uint8]:
     """Squares around the middles of boxes: uint8 (n, size, size, 3).
 
     tile: uint8 (H, W, 3). boxes: (n, 4), x, y, width, height in tile px. side: of a square, in tile px; around a
-    larger cell it is larger, so that the cell is whole in it. Beyond the tile's edge its pixels are mirrored.
+    larger cell it is larger, so that the cell is whole in it. margin: how many times as large the squares are in the
+    end. Beyond the tile's edge its pixels are mirrored.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
-    scale = size / side
+    scale = size / (side * margin)
     if scale < MUCH_SMALLER:
         tile = np.asarray(cv2.resize(tile, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-        boxes, side = boxes * scale, float(size)
+        boxes, side = boxes * scale, side * scale
     crops = np.empty((len(boxes), size, size, 3), np.uint8)
     for crop, (x, y, width, height) in zip(crops, boxes, strict=True):
-        step = max(side, width, height) / size  # tile px for each px of the crop
+        step = max(side, width, height) * margin / size  # tile px for each px of the crop
         left, top = x + width / 2 - step * size / 2, y + height / 2 - step * size / 2
         # Middles of pixels lie at half px: the crop's first is half a step from the square's edge.
         placed = np.array([[step, 0, left + (step - 1) / 2], [0, step, top + (step - 1) / 2]])

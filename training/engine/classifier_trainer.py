@@ -159,7 +159,7 @@ def cut_cells(
         if should_stop():
             raise Cancelled
         if len(some):
-            cut = crop_cells(tile.read(), some[:, 1:], side=facts.side * margin, size=size)
+            cut = crop_cells(tile.read(), some[:, 1:], side=facts.side, size=size, margin=margin)
             crops[start : start + len(some)] = cut
             start += len(some)
     return Cells(crops, class_ids)

@@ -16,6 +16,8 @@ from training.engine.matching import Floats, Integers, Matches
 
 COCO_THRESHOLDS = tuple((np.arange(50, 100, 5) / 100).tolist())  # IoU
 CURVE_DECIMALS = 4
+# Three cells of ten are a recall of 0.3 and reach it: of linspace(0, 1, 11) they would not, which is COCO's way at 101.
+RECALLS = {11: np.arange(11) / 10, 101: np.linspace(0, 1, 101)}
 MISS_RATE_POINTS = np.logspace(-2, 0, 9)  # false positives per tile
 
 
@@ -24,7 +26,7 @@ def average_precision(recall: Floats, precision: Floats, points: Literal[11, 101
 
     recall, precision: float (n,) of the n best detections, recall rising. 11 points: VOC 2007; 101 points: COCO.
     """
-    reached = _reached(recall, points)
+    reached = _reached(recall, RECALLS[points])
     return float(_best_from_here(precision)[reached].sum() / points)
 
 
@@ -51,14 +53,14 @@ class Curve:
 def precision_recall_curve(matches: Matches) -> Curve:
     """The curve of a class, its numbers rounded to 4 decimals."""
     recall, precision, _ = matches.curve(np.ones(len(matches.truth_per_tile)))
-    reached = _reached(recall, 101)
+    reached = _reached(recall, RECALLS[101])
     best, scores = _best_from_here(precision)[reached], matches.score[reached]
     return Curve(tuple(best.round(CURVE_DECIMALS).tolist()), tuple(scores.round(CURVE_DECIMALS).tolist()))
 
 
-def _reached(recall: Floats, points: int) -> Integers:
-    """For each of the equidistant recalls that is reached, the place of the first detection that reaches it."""
-    index = np.searchsorted(recall, np.linspace(0, 1, points), side="left")
+def _reached(recall: Floats, recalls: Floats) -> Integers:
+    """For each of these recalls that is reached, the place of the first detection that reaches it."""
+    index = np.searchsorted(recall, recalls, side="left")
     return index[index < len(recall)]
 
 

@@ -19,6 +19,7 @@ from training.models import Part, Round, RoundState, Snapshot
 from training.services.evaluations import evaluate_version, promote_if_better
 from training.services.runs import rows_of, tiles_of, training_tiles
 from training.services.snapshots import check_no_locked_patient, take_snapshot
+from training.services.stages import finder_snapshot
 from training.services.yolo import told
 
 if TYPE_CHECKING:
@@ -123,7 +124,12 @@ def _make(running: RunningJob, round_: Round, before: ModelVersion | None) -> Mo
             classifier=head.classifier,
         )
         running.check()
-        facts = {"refreshed_from": before.number, "refresh_job": running.job.pk, "accuracy": head.accuracy}
+        facts = {
+            "refreshed_from": before.number,
+            "refresh_job": running.job.pk,
+            "accuracy": head.accuracy,
+            "finder_snapshot": finder_snapshot(before),
+        }
         return register_version(
             project=round_.project,
             weights=weights,

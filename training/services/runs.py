@@ -18,7 +18,7 @@ from inference.services.registry import register_version
 from training.models import Part, Snapshot, SnapshotTile
 from training.services.evaluations import box_array
 from training.services.snapshots import check_no_locked_patient
-from training.services.stages import Stages, train_stages
+from training.services.stages import Stages, finder_snapshot, train_stages
 from training.services.training_settings import Start, TrainingSettings, start_of
 from training.services.yolo import Data, Report, train_yolo
 
@@ -48,6 +48,12 @@ class Trained:
     @property
     def classifier(self) -> Path | None:
         return self.stages.classifier if self.stages else None
+
+    def facts(self, snapshot: Snapshot) -> dict[str, str]:
+        """What the version's configuration says beside the settings."""
+        before = self.start.version if self.stages and self.outcome is None else None
+        kept = finder_snapshot(before) if before else snapshot.content_hash
+        return {"started_from": self.start.name, **({"finder_snapshot": kept} if self.stages else {})}
 
     def in_words(self) -> str:
         """The job's message: how good, which epoch, whether it ended early, what it started from, what was missing."""
@@ -117,7 +123,7 @@ def train_snapshot(
             weights=trained.weights,
             classifier=trained.classifier,
             snapshot_hash=snapshot.content_hash,
-            config=asdict(settings) | {"started_from": trained.start.name, "shown_from": seen_from},
+            config=asdict(settings) | trained.facts(snapshot) | {"shown_from": seen_from},
             export=export,
             user=running.job.created_by,
             on_version=on_version,

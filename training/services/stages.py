@@ -69,12 +69,13 @@ def train_stages(
 
 
 def changed_share(version: ModelVersion, rows: Sequence[SnapshotTile]) -> float | None:
-    """How much of what was drawn on the tiles that are new since the version's snapshot a better finder would spare.
+    """How much of what was drawn on the tiles that are new since the version's finder was trained a better one would
+    spare.
 
     Boxes that were added, moved or deleted, as a share of all boxes kept, renamed, added, moved or deleted. None if the
-    version's snapshot is not known, 0 if there is no new tile.
+    finder's snapshot is not known, 0 if there is no new tile.
     """
-    snapshot = Snapshot.objects.filter(project=version.project_id, content_hash=version.snapshot_hash).first()
+    snapshot = Snapshot.objects.filter(project=version.project_id, content_hash=finder_snapshot(version)).first()
     if snapshot is None:
         return None
     known = set(snapshot.tiles.values_list("annotation_id", flat=True))
@@ -85,6 +86,11 @@ def changed_share(version: ModelVersion, rows: Sequence[SnapshotTile]) -> float 
             counts.update({name: effort.get(name, 0) for name in ("kept", "moved", "reclassified", "added", "deleted")})
     total = counts.total()
     return (counts["added"] + counts["moved"] + counts["deleted"]) / total if total else 0.0
+
+
+def finder_snapshot(version: ModelVersion) -> str:
+    """The hash of the snapshot that the version's finder was trained on: of one that was kept, an earlier one."""
+    return str(version.config.get("finder_snapshot", version.snapshot_hash))
 
 
 def finds_alike(version: ModelVersion, settings: TrainingSettings) -> bool:

@@ -37,6 +37,14 @@ class TestCropCells:
         (crop,) = crop_cells(tile, [(10, 20, 60, 40)], side=32, size=32)
         assert (crop[..., 0] > 127).sum() == pytest.approx(60 * 40 * (32 / 60) ** 2, rel=0.05)
 
+    @pytest.mark.parametrize("side", [24, 32, 60, 90])
+    def test_the_middle_of_a_larger_crop_is_the_crop_itself(self, side: int) -> None:
+        tile = cv2.GaussianBlur(noise(200), (0, 0), 3)
+        boxes = [(70, 60, 60, 40), (80, 80, 20, 20)]  # one is larger than the side, or none
+        plain = crop_cells(tile, boxes, side=side, size=24)
+        wide = crop_cells(tile, boxes, side=side, size=36, margin=1.5)
+        assert np.abs(wide[:, 6:30, 6:30].astype(int) - plain).max() <= 2
+
     def test_large_cells_are_averaged_and_not_sampled(self) -> None:
         tile = np.zeros((256, 256, 3), np.uint8)
         tile[:, ::2] = 200

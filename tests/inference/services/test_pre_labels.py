@@ -58,6 +58,25 @@ def test_every_open_task_gets_the_versions_boxes(batch, version, told):
     assert not batch.tasks.filter(tile__truth__isnull=False).exists()
 
 
+def test_boxes_are_shown_from_the_score_of_the_version(batch, version, told):
+    version.config["shown_from"] = 0.08
+    told((1, 10, 20, 30, 40, 0.09), (0, 100, 100, 50, 50, 0.07))
+    label(batch, version)
+    assert [box.score for box in batch.tasks.first().pre_label.boxes.all()] == [0.09]
+
+
+def test_what_a_young_version_expects_is_on_the_scale_of_the_others(batch, version, told):
+    tiles = list(batch.project.slides.get().tiles.values_list("pk", flat=True))
+    told((1, 10, 20, 30, 40, 0.25))
+    score_tiles(tile_ids=tiles, version=version, on_progress=lambda done, total: None)
+    young = factories.make_version(batch.project)
+    young.config["shown_from"] = 0.0625
+    told((1, 10, 20, 30, 40, 0.0625))  # half as far down on the scale of logarithms
+    score_tiles(tile_ids=tiles, version=young, on_progress=lambda done, total: None)
+    expected = [sum(TileScore.objects.filter(model_version=one).first().expected) for one in (version, young)]
+    assert expected == pytest.approx([0.25, 0.25], abs=1e-3)
+
+
 def test_labelled_again_nothing_is_new(batch, version, told):
     detector = told((1, 10, 20, 30, 40, 0.9))
     label(batch, version)

@@ -29,6 +29,10 @@ class TestWorkedByHand:
     def test_recall_that_is_never_reached_counts_as_zero(self) -> None:
         # One of four truths found: recalls 0, 0.1, 0.2 (3 of 11 points) see precision 1, the rest 0.
         assert average_precision(np.array([0.25]), np.array([1.0])) == pytest.approx(3 / 11)
+        # Three, six, seven of ten reach the recalls 0.3, 0.6 and 0.7.
+        for found in range(1, 11):
+            recall = np.arange(1, found + 1) / 10
+            assert average_precision(recall, np.ones(found)) == pytest.approx((found + 1) / 11)
 
     def test_log_average_miss_rate(self) -> None:
         # 9 points: 0.01 0.0178 0.0316 0.0562 0.1 0.178 0.316 0.562 1. The curve: recall 0.5 with no false positive,

@@ -1,19 +1,24 @@
 """Trainings of snapshots, real if of one epoch."""
 
+from pathlib import Path
+
 import pytest
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 
+import inference.engine.detector
 from annotation.models import JobState, Tile
 from annotation.services.jobs import JobCancelled, JobError, RunningJob, cancel_job, claim_job, retry_job, run_job
 from annotation.services.slides import SlideFacts, import_staged, stage_uploads
 from inference.models import DetectorKind
+from inference.services.pre_labels import PRE_LABEL_SCORE
 from inference.services.registry import detector_of
 from tests import factories
+from tests.factories.detector import ToldDetector
 from tests.inference.engine.made_weights import untrained_weights
 from training.engine.progress import Outcome
 from training.services.rounds import RoundSettings
-from training.services.runs import Trained, classes_not_trained, train_snapshot
+from training.services.runs import LEAST_SHOWN, Trained, classes_not_trained, rows_of, shown_from, train_snapshot
 from training.services.snapshots import take_snapshot
 from training.services.training_settings import Start
 
@@ -61,6 +66,28 @@ def test_a_training_ends_with_a_version_and_its_export(project, smear):
     assert not version.exports["openvino"]["accepted"]
     assert default_storage.exists(version.weights)
     assert version.config["started_from"] == "scratch"
+    assert version.config["shown_from"] == PRE_LABEL_SCORE  # it finds nothing, and so tells nothing better
+
+
+class Young:
+    """What finds every cell, and is not sure of it; of false boxes it is less sure still."""
+
+    def __init__(self, score, wrong=0.01):
+        self.told = ToldDetector(*((0, *box[1:], score) for box in BOTH), (0, 400, 400, 50, 50, wrong))
+
+    def detect(self, tiles, *, min_score, **options):
+        return self.told.detect(tiles, min_score=min_score)
+
+
+@pytest.mark.parametrize(("score", "shown"), [(0.07, 0.07), (0.6, 0.25), (0.031, 0.031), (0.029, 0.25)])
+def test_boxes_are_shown_from_the_score_that_finds_cells_best_and_never_from_a_higher_one(
+    project, smear, monkeypatch, score, shown
+):
+    monkeypatch.setattr(inference.engine.detector, "load_detector", lambda *_, **options: Young(score))
+    snapshot = label(project, smear, *BOTH)
+    rows = list(rows_of(snapshot))
+    assert shown_from(Path("weights.pt"), RoundSettings(**SETTINGS), rows) == shown
+    assert LEAST_SHOWN == 0.03
 
 
 def test_an_end_to_end_model_is_kept_without_an_export(project, smear):
