@@ -34,7 +34,7 @@ demo: .venv/installed
 test: .venv/installed-test
 	@sh tests/browser/find_chromium.sh
 	@sh tests/find_curl.sh
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -50,6 +50,23 @@ def pytest_collection_modifyitems(config, items):
         items.sort(key=lambda item: ("browser" in item.path.parts, str(item.path)), reverse=True)
 
 
+# A process of tests that ends by itself is not replaced (Makefile): xdist 3.8 would wait for ever for the files that it
+# had. Which test it was, and how it ended, is said at once.
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    if error:
+        process = getattr(getattr(node.gateway, "_io", None), "popen", None)
+        ended = process.wait(10) if process is not None else "an unknown exit code"
+        print(f"\n{node.gateway.id} ended with {ended}", flush=True)  # noqa: T201
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem):
+    print(f"\nit was at {crashitem}", flush=True)  # noqa: T201
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix, tmp_path_factory):
     """SQLite's test database lies in memory by default, where two threads cannot wait for each other."""
