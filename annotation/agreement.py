@@ -156,21 +156,31 @@ def _kappas(tables: Floats, weights: Floats) -> Floats:
     return result
 
 
-def fleiss_kappa(ratings: ArrayLike) -> float | None:
-    """Agreement of several readers beyond chance (Fleiss 1971, Psychological Bulletin 76).
+def fleiss_kappa(tiles: Sequence[ArrayLike]) -> Estimate:
+    """Agreement of several readers beyond chance (Fleiss 1971, Psychological Bulletin 76), its interval over the tiles.
 
-    ratings: (cells, classes), how many readers gave each cell each class; the same number for every cell, at least two,
-    or ValueError. None without cells, or if only one class was ever given.
+    tiles: for each, (cells, classes), how many readers gave each cell each class; the same number for every cell, at
+    least two, or ValueError. Nothing can be said without cells, or if only one class was ever given.
     """
-    counts = np.asarray(ratings, np.float64)
-    if not len(counts):
-        return None
-    readers = counts.sum(axis=1)
+    ratings = [np.asarray(one, np.float64) for one in tiles]
+    found = [one for one in ratings if len(one)]
+    if not found:
+        return Estimate(None)
+    readers = np.concatenate([one.sum(axis=1) for one in found])
     if readers.min() != readers.max() or readers[0] < 2:
         raise ValueError("Fleiss' kappa needs the same number of readers for every cell, at least two.")
-    per_cell = ((counts**2).sum(axis=1) - readers) / (readers * (readers - 1))
-    by_chance = float(((counts.sum(axis=0) / counts.sum()) ** 2).sum())
-    return None if by_chance == 1 else float((per_cell.mean() - by_chance) / (1 - by_chance))
+    pairs = readers[0] * (readers[0] - 1)
+    agreeing = np.array([((one * (one - 1)).sum()) / pairs for one in found])  # sums over a tile's cells
+    cells = np.array([len(one) for one in found], np.float64)
+    classes = np.array([one.sum(axis=0) for one in found])
+
+    def kappas(weights: Floats) -> Floats:
+        observed = _shares(weights @ agreeing, weights @ cells)
+        given = weights @ classes
+        by_chance = (_shares(given, np.broadcast_to(given.sum(axis=1, keepdims=True), given.shape)) ** 2).sum(axis=1)
+        return _shares(observed - by_chance, 1 - by_chance)
+
+    return _estimate(kappas(np.ones((1, len(found))))[0], kappas(_draws(len(found))))
 
 
 @dataclass(frozen=True)
@@ -237,14 +247,16 @@ class PairAgreement:
         """Cohen's, with disagreements weighted by the distance in maturation."""
         return self._kappa(self.weights)
 
-    @property
-    def of_classes(self) -> list[float | None]:
+    @cached_property
+    def of_classes(self) -> list[Estimate]:
         """For each class, of the cells that either called so, the share that both did (specific agreement: Cicchetti &
-        Feinstein 1990, Journal of Clinical Epidemiology 43); None for a class that neither gave.
+        Feinstein 1990, Journal of Clinical Epidemiology 43); nothing can be said of a class that neither gave.
         """
-        table = self.table.astype(np.float64)
-        shares = _shares(2 * np.diag(table), table.sum(axis=0) + table.sum(axis=1))
-        return [None if np.isnan(one) else float(one) for one in shares]
+        both = 2 * np.diagonal(self.tables, axis1=1, axis2=2)
+        either = self.tables.sum(axis=1) + self.tables.sum(axis=2)
+        values = _shares(both.sum(axis=0), either.sum(axis=0))
+        drawn = _shares(self._draws @ both, self._draws @ either)
+        return [_estimate(value, drawn[:, place]) for place, value in enumerate(values)]
 
     def _share(self, part: Integers, whole: Integers) -> Estimate:
         """The ratio of two sums over the tiles: int64 (tiles,) each."""
@@ -259,12 +271,15 @@ class PairAgreement:
 
     @cached_property
     def _draws(self) -> Floats:
-        """How often each bootstrap sample holds each tile: float64 (RESAMPLES, tiles); the same for the same tiles."""
-        tiles = len(self.tables)
-        if not tiles:
-            return np.zeros((RESAMPLES, 0))
-        drawn = np.random.default_rng(0).multinomial(tiles, np.full(tiles, 1 / tiles), RESAMPLES)
-        return np.asarray(drawn, np.float64)
+        return _draws(len(self.tables))
+
+
+def _draws(tiles: int) -> Floats:
+    """How often each bootstrap sample holds each tile: float64 (RESAMPLES, tiles); the same for as many tiles."""
+    if not tiles:
+        return np.zeros((RESAMPLES, 0))
+    drawn = np.random.default_rng(0).multinomial(tiles, np.full(tiles, 1 / tiles), RESAMPLES)
+    return np.asarray(drawn, np.float64)
 
 
 def _shares(part: ArrayLike, whole: ArrayLike) -> Floats:
@@ -297,9 +312,9 @@ def pair_agreement(pairs: Sequence[tuple[Reading, Reading]], weights: Floats) ->
     return PairAgreement(tables, only, weights)
 
 
-def ratings_of(tiles: Sequence[Sequence[Reading]], classes: int) -> Integers:
-    """For Fleiss' kappa: int64 (cells, classes), of the cells that all readers of their tile have found."""
-    rows = [np.zeros((0, classes), np.int64)]
+def ratings_of(tiles: Sequence[Sequence[Reading]], classes: int) -> list[Integers]:
+    """For Fleiss' kappa: of each tile int64 (cells, classes), of the cells that all of its readers have found."""
+    rows = []
     for readings in tiles:
         groups = group_cells(readings)
         found = groups[(groups >= 0).all(axis=1)]
@@ -307,7 +322,7 @@ def ratings_of(tiles: Sequence[Sequence[Reading]], classes: int) -> Integers:
         for reader, reading in enumerate(readings):
             np.add.at(votes, (np.arange(len(found)), reading.classes[found[:, reader]]), 1)
         rows.append(votes)
-    return np.concatenate(rows)
+    return rows
 
 
 def disagreement(first: Reading, second: Reading, weights: Floats) -> float:

@@ -52,7 +52,7 @@ class ClassRow:
     """A class, and for each pair the share of its cells on which they agree."""
 
     cell_class: CellClass
-    shares: list[float | None]
+    shares: list[Estimate]
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ class Report:
     readers: list[Pair]
     reviews: list[Pair]
     models: list[Pair]
-    fleiss: float | None
+    fleiss: Estimate
     fleiss_cells: int
+    fleiss_tiles: int
     classes: list[ClassRow]
     different: list[Difference]
 
@@ -110,7 +111,8 @@ def report_of(batch: Batch) -> Report:
         reviews=reviews,
         models=_beside_the_model(batch, readings, weights),
         fleiss=fleiss_kappa(ratings),
-        fleiss_cells=len(ratings),
+        fleiss_cells=sum(map(len, ratings)),
+        fleiss_tiles=len(ratings),
         classes=_class_rows(classes, [*readers, *reviews]),
         different=_most_different([*between, *reviewed], weights),
     )
@@ -171,7 +173,7 @@ def _both(rows: Sequence[tuple[Annotation, Reading]]) -> list[tuple[Reading, Rea
 def _class_rows(classes: Sequence[CellClass], pairs: Sequence[Pair]) -> list[ClassRow]:
     columns = [pair.agreement.of_classes for pair in pairs]
     rows = [ClassRow(one, [column[place] for column in columns]) for place, one in enumerate(classes)]
-    return [row for row in rows if any(share is not None for share in row.shares)]
+    return [row for row in rows if any(share.value is not None for share in row.shares)]
 
 
 def _most_different(pairs: Sequence[tuple[_Drawn, _Drawn]], weights: Floats) -> list[Difference]:
@@ -186,17 +188,26 @@ def _most_different(pairs: Sequence[tuple[_Drawn, _Drawn]], weights: Floats) -> 
 
 
 def as_csv(report: Report) -> str:
-    """One row per pair; what cannot be said is an empty field."""
+    """One row per pair, one for all readers together where there are more than two; what cannot be said is empty."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    ends = [f"{name}{end}" for name in COLUMNS for end in ("", "_low", "_high")]
+    names = [*COLUMNS, *(f"same {row.cell_class.name}" for row in report.classes), "fleiss_kappa"]
+    ends = [safe_cell(f"{name}{end}") for name in names for end in ("", "_low", "_high")]
     writer.writerow(["first", "second", "tiles", "both", "only_first", "only_second", *ends])
-    for pair in report.pairs:
+    people = len(report.readers) + len(report.reviews)  # of whom the classes are told, in this order
+    for place, pair in enumerate(report.pairs):
         found = pair.agreement
-        estimates: list[Estimate] = [getattr(found, name) for name in COLUMNS]
-        values = [value for one in estimates for value in (one.value, *(one.interval or (None, None)))]
-        writer.writerow(
-            [safe_cell(pair.first), safe_cell(pair.second), pair.tiles, found.both, found.only_first, found.only_second]
-            + ["" if value is None else round(value, DECIMALS) for value in values]
-        )
+        of_classes = [row.shares[place] if place < people else Estimate(None) for row in report.classes]
+        estimates = [*(getattr(found, name) for name in COLUMNS), *of_classes, Estimate(None)]
+        counts = [pair.tiles, found.both, found.only_first, found.only_second]
+        writer.writerow([safe_cell(pair.first), safe_cell(pair.second), *counts, *_cells(estimates)])
+    if report.fleiss.value is not None:
+        nothing = [Estimate(None)] * (len(names) - 1)
+        counts = ["all readers", "", report.fleiss_tiles, report.fleiss_cells, "", ""]
+        writer.writerow([*counts, *_cells([*nothing, report.fleiss])])
     return buffer.getvalue()
+
+
+def _cells(estimates: Sequence[Estimate]) -> list[float | str]:
+    values = [value for one in estimates for value in (one.value, *(one.interval or (None, None)))]
+    return ["" if value is None else round(value, DECIMALS) for value in values]

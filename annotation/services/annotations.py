@@ -511,7 +511,10 @@ def author_of(*, user: User) -> Author:
     known = AUTHOR.first(user.pk)
     if known is not None:
         return Author(pk=known[0], kind=AuthorKind.PERSON, user=user, name=known[1])
-    author, _ = Author.objects.get_or_create(user=user, defaults={"kind": AuthorKind.PERSON, "name": name_of(user)})
+    name = name_of(user)
+    if Author.objects.filter(kind=AuthorKind.PERSON, name=name).exclude(user=user).exists():
+        name = f"{name} ({user.get_username()})"  # tables and curves tell readers apart by their names
+    author, _ = Author.objects.get_or_create(user=user, defaults={"kind": AuthorKind.PERSON, "name": name})
     return author
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from annotation.agreement import (
+    Estimate,
     Reading,
     cohens_kappa,
     consensus_of,
@@ -115,14 +116,19 @@ def test_fleiss_kappa_of_the_example_in_his_paper_s_form():
         [6, 5, 2, 1, 0],
         [0, 2, 2, 3, 7],
     ]
-    assert fleiss_kappa(ratings) == pytest.approx(0.210, abs=0.0005)
+    assert fleiss_kappa([ratings]).value == pytest.approx(0.210, abs=0.0005)
+    # However the cells lie on tiles, the value is the same; with several tiles there is an interval around it.
+    on_tiles = fleiss_kappa([ratings[:3], np.zeros((0, 5)), ratings[3:4], ratings[4:]])
+    assert on_tiles.value == pytest.approx(0.210, abs=0.0005)
+    low, high = on_tiles.interval
+    assert low < on_tiles.value < high
 
 
 def test_fleiss_kappa_needs_as_many_readers_for_every_cell():
     with pytest.raises(ValueError, match="same number"):
-        fleiss_kappa([[2, 0], [1, 2]])
-    assert fleiss_kappa(np.zeros((0, 3))) is None
-    assert fleiss_kappa([[2, 0], [2, 0]]) is None
+        fleiss_kappa([[[2, 0], [1, 2]]])
+    assert fleiss_kappa([np.zeros((0, 3))]) == fleiss_kappa([]) == Estimate(None)
+    assert fleiss_kappa([[[2, 0], [2, 0]]]) == Estimate(None)
 
 
 def test_neighbours_in_maturation_are_less_wrong_than_other_lineages():
@@ -150,7 +156,7 @@ def test_two_readers_side_by_side():
     assert found.table.tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
     assert (found.both, found.only_first, found.only_second) == (3, 0, 1)
     assert found.detection.value == pytest.approx(6 / 7)
-    assert found.of_classes == [1.0, pytest.approx(2 / 3), 0.0]
+    assert [one.value for one in found.of_classes] == [1.0, pytest.approx(2 / 3), 0.0]
     # Of 3 cells 1 is called otherwise: 1/3; by chance 1 - (1*1 + 2*1 + 0*1)/9 = 2/3.
     assert found.kappa.value == pytest.approx(0.5)
     # One step of two: 1/3 * 0.5; by chance (1*1*0.5 + 1*1*1 + 2*1*0.5 + 2*1*0.5)/9.
@@ -165,12 +171,15 @@ def test_intervals_hold_the_value_and_come_again():
     assert 0 < low < first.kappa.value < high < 1
     assert first.kappa == second.kappa
     assert first.detection.value == 1.0
+    for one in first.of_classes:
+        low, high = one.interval
+        assert low < one.value < high
 
 
 def test_no_tile_in_common_says_nothing():
     found = pair_agreement([], maturation_weights(GRANULOCYTES, (1, 2, 3)))
     assert found.detection.value is found.kappa.value is found.weighted_kappa.value is None
-    assert found.of_classes == [None] * 3
+    assert found.of_classes == [Estimate(None)] * 3
 
 
 def test_only_cells_that_all_have_found_are_rated():
@@ -178,8 +187,9 @@ def test_only_cells_that_all_have_found_are_rated():
         [reading((0, HERE), (1, THERE)), reading((0, HERE)), reading((2, NEAR), (1, THERE))],
         [reading((1, FAR))] * 3,
     ]
-    assert ratings_of(tiles, 3).tolist() == [[2, 0, 1], [0, 3, 0]]
-    assert ratings_of([], 3).shape == (0, 3)
+    assert np.concatenate(ratings_of(tiles, 3)).tolist() == [[2, 0, 1], [0, 3, 0]]
+    assert len(ratings_of(tiles, 3)) == len(tiles)
+    assert ratings_of([], 3) == []
 
 
 def test_disagreement_counts_cells():

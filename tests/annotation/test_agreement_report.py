@@ -1,7 +1,11 @@
 """What a batch tells of its readers."""
 
+import csv
+import io
+
 import pytest
 
+from annotation.agreement import Estimate
 from annotation.agreement_report import as_csv, report_of
 from annotation.models import Role, TaskKind
 from annotation.services.batches import claim_next
@@ -35,12 +39,41 @@ def test_three_readers_are_three_pairs_and_one_kappa(project):
         ("b", "c", 2, 2),
     ]
     assert report.readers[1].agreement.only_first == 2
-    assert (report.fleiss, report.fleiss_cells) == (None, 2)  # all three found only cells of one class
-    assert [(row.cell_class.code, row.shares) for row in report.classes] == [
+    assert (report.fleiss, report.fleiss_cells) == (Estimate(None), 2)  # all three found only cells of one class
+    assert [(row.cell_class.code, [one.value for one in row.shares]) for row in report.classes] == [
         ("NEU", [1.0] * 3),
         ("ERY", [1.0, None, None]),
     ]
     assert [(one.first, one.second, one.cells) for one in report.different] == [("a", "c", 1.0)] * 2
+
+
+def test_the_csv_has_each_class_and_all_readers_together(project):
+    batch = make_batch(project, 3, policy=ReadingPolicy("independent", readers=3))
+    other = (1, *HERE[1:])
+    for name, first in (("a", HERE), ("b", HERE), ("c", other)):
+        reader = factories.make_member(project, name=name)
+        for boxes in ((first, FAR), (HERE, FAR), (HERE,)):
+            factories.submit_task(claim_next(batch=batch, reader=reader), reader, *boxes)
+    report = report_of(batch)
+    rows = list(csv.DictReader(io.StringIO(as_csv(report))))
+    assert [(row["first"], row["second"]) for row in rows] == [("a", "b"), ("a", "c"), ("b", "c"), ("all readers", "")]
+    # a and b always agree; a and c on two of three neutrophils, which are 5 of both's 5 boxes but one
+    assert [row["same neutrophil"] for row in rows] == ["1.0", "0.8", "0.8", ""]
+    assert float(rows[1]["same neutrophil_low"]) <= 0.8 <= float(rows[1]["same neutrophil_high"])
+    # 5 cells; per cell 1 but for one of 1/3: 13/15. By chance: 8 of 15 neutrophils and 7 of 15 erythroblasts.
+    assert float(rows[3]["fleiss_kappa"]) == pytest.approx((13 / 15 - 113 / 225) / (1 - 113 / 225), abs=1e-4)
+    assert (rows[3]["tiles"], rows[3]["both"]) == ("3", "5")
+
+
+def test_two_readers_of_one_name_stay_two(project):
+    batch = make_batch(project, 1, policy=ReadingPolicy("independent", readers=3))
+    for username in ("first", "second", "third"):
+        reader = factories.make_member(project, name=username)
+        reader.first_name, reader.last_name = ("Same", "Name") if username != "third" else ("Other", "Name")
+        reader.save()
+        factories.submit_task(claim_next(batch=batch, reader=reader), reader, HERE)
+    names = {name for pair in report_of(batch).readers for name in (pair.first, pair.second)}
+    assert names == {"Same Name", "Same Name (second)", "Other Name"}
 
 
 def test_only_the_newest_reading_counts(project):
