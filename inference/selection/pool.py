@@ -46,6 +46,13 @@ class Pool:
     def __len__(self) -> int:
         return len(self.tile_ids)
 
+    @property
+    def cells_per_tile(self) -> NDArray[np.float64]:
+        """How many cells of any class are expected on each tile: float64 (n,)."""
+        if self.cells is None:
+            return self.expected.sum(axis=1, dtype=np.float64)
+        return self.cells.astype(np.float64)
+
     def patient(self, row: int) -> str:
         """The patient of a tile, for its reason."""
         return f"patient {self.patient_codes[self.patients[row]]}"
@@ -58,7 +65,7 @@ def without_implausible(pool: Pool, most: NDArray[np.float64]) -> Pool:
     everything. In a thick or smudged place a young detector sees dozens of rare cells, doubtful cells and cells that
     look like no other; only the random audit should bring such a tile.
     """
-    trusted = (pool.expected.sum(axis=1) <= PLAUSIBLE_FACTOR * most) | (most == 0)
+    trusted = (pool.cells_per_tile <= PLAUSIBLE_FACTOR * most) | (most == 0)
 
     def kept(values: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
         return None if values is None else np.where(trusted[:, None], values, np.float32(0)).astype(np.float32)

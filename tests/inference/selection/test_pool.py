@@ -23,6 +23,7 @@ def test_it_knows_its_size_and_its_patients() -> None:
         (ONE_EACH, {"doubts": np.zeros((2, 2), np.float32)}),
         (ONE_EACH, {"embeddings": np.zeros((4, 2), np.float32)}),
         (ONE_EACH, {"likeness": np.zeros((4, 2), np.float32)}),
+        (ONE_EACH, {"cells": np.zeros(2, np.float32)}),
     ],
 )
 def test_it_refuses_parts_of_different_length(patients: np.ndarray, parts: dict[str, np.ndarray]) -> None:
@@ -43,6 +44,10 @@ class TestImplausible:
             assert part is not None
             assert part.tolist() == [[0, 0], [1, 1], [1, 1]]
         assert pool.tile_ids.tolist() == [100, 101, 102]
+
+    def test_cells_that_nobody_wants_fill_a_tile_too(self) -> None:
+        pool = without_implausible(make_pool(expected=[[12, 0, 0], [12, 0, 0]], cells=[52, 45]), most=np.full(2, 30.0))
+        assert pool.expected.tolist() == [[0, 0, 0], [12, 0, 0]]
 
     def test_a_large_image_may_hold_more(self) -> None:
         rows = [[30, 0, 0], [30, 0, 0]]

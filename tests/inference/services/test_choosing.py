@@ -57,6 +57,19 @@ def version(project, tiles):
     return factories.make_version(project, current=True)
 
 
+def test_cells_that_training_ignores_are_wanted_by_nobody_and_cost_as_much(project, tiles, version):
+    ignored = project.taxonomy.classes.get(ignored_in_training=True)
+    assert ignored.number == 2
+    for tile in tiles:
+        score(version, tile, [0, 1, 0])
+    TileScore.objects.filter(tile=tiles[3]).update(expected=[0, 1.1, 9])
+    TileScore.objects.filter(tile=tiles[5]).update(expected=[0, 1.1, 0])
+    chosen = choose(project, strategy="rare", version=version, size=len(tiles), audit=0)
+    order = [choice.tile_id for choice in chosen.choices]
+    assert (order[0], order[-1]) == (tiles[5].pk, tiles[3].pk)
+    assert chosen.expected[tiles[3].pk] == pytest.approx([0, 1.1, 0])
+
+
 class TestWithoutAModel:
     def test_the_choice_is_random_and_expects_nothing(self, project, tiles):
         chosen = choose(project, strategy="rare")
