@@ -179,9 +179,14 @@ def create_job(
 
 
 def send_job(*, job: Job) -> None:
-    """Send a queued job to the worker on commit. Sent twice, it runs once: claiming is conditional."""
+    """Send a queued job to the worker on commit. Sent twice, it runs once: claiming is conditional.
+
+    Where the broker is away the job stays queued, and the sweep sends it again: what has been written is no failure.
+    """
     Job.objects.filter(pk=job.pk).update(sent_at=timezone.now())
-    transaction.on_commit(lambda: current_app.send_task(f"jobs.{job.kind}", args=[job.pk], queue="compute"))
+    transaction.on_commit(
+        lambda: current_app.send_task(f"jobs.{job.kind}", args=[job.pk], queue="compute"), robust=True
+    )
 
 
 def claim_job(*, job_pk: int) -> Job | None:

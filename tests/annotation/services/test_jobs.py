@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from annotation.models import Event, Job, JobKind, JobState
 from annotation.services import jobs
@@ -71,6 +72,22 @@ def test_a_job_whose_transaction_fails_is_never_sent(project, sent, django_captu
         transaction.set_rollback(True)
     assert sent == []
     assert not Job.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_where_the_broker_is_away_a_job_is_queued_all_the_same_and_sent_by_the_sweep(monkeypatch, sent):
+    working = jobs.current_app.send_task
+
+    def away(*arguments, **options):
+        raise OperationalError("no route to the broker")
+
+    monkeypatch.setattr(jobs.current_app, "send_task", away)
+    job = create_job(project=factories.make_project(), kind=JobKind.EXPORT)
+    assert states() == [JobState.QUEUED]
+    Job.objects.update(sent_at=timezone.now() - 2 * jobs.RESEND_AFTER)
+    monkeypatch.setattr(jobs.current_app, "send_task", working)
+    sweep_jobs()
+    assert sent == [("jobs.export", [job.pk], "compute")]
 
 
 def test_every_kind_of_job_has_its_task():
