@@ -66,7 +66,9 @@ def register_version(
             record(project=project, user=user, verb="registered", subject=version, sha256=digest)
             on_version(version)
     except BaseException:
-        discard(stored)
+        # What is done on commit can fail once the version is written: that is no reason to take its files away.
+        if not ModelVersion.objects.filter(weights=name).exists():
+            discard(stored)
         raise
     return version
 

@@ -1,10 +1,13 @@
 import threading
+from pathlib import Path
 
 import pytest
 from django.core.files.storage import default_storage
-from django.db import connection
+from django.db import connection, transaction
 
-from annotation.models import Event
+from annotation.models import Event, JobKind, JobState
+from annotation.services import jobs
+from annotation.services.jobs import create_job
 from annotation.services.storage import sha256_of
 from inference.services.registry import current_version, detector_of, make_current, register_version, rolls_back
 from tests import factories
@@ -18,8 +21,10 @@ def weights(folder, content=b"weights"):
     return path
 
 
-def register(project, path):
-    return register_version(project=project, weights=path, snapshot_hash="a" * 64, config={"image_size": 320})
+def register(project, path, **options):
+    return register_version(
+        project=project, weights=path, snapshot_hash="a" * 64, config={"image_size": 320}, **options
+    )
 
 
 def test_a_version_keeps_its_weights_and_where_they_come_from(tmp_path):
@@ -55,6 +60,38 @@ def test_registrations_at_once_take_different_numbers(tmp_path):
     for thread in threads:
         thread.join()
     assert sorted(numbers) == [1, 2, 3, 4]
+
+
+class Away(Exception):
+    """The broker, or whatever else is told on commit."""
+
+
+def fail(*arguments, **options):
+    raise Away
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("on_version", [lambda version: transaction.on_commit(fail), fail], ids=["after", "before"])
+def test_weights_go_with_their_version_alone(tmp_path, on_version):
+    """What fails after the commit leaves both, what fails before it neither."""
+    project = factories.make_project()
+    with pytest.raises(Away):
+        register(project, weights(tmp_path), on_version=on_version)
+    folder = Path(default_storage.path(f"weights/{project.pk}"))
+    kept = {f"weights/{project.pk}/{path.name}" for path in folder.iterdir()}
+    assert kept == set(project.model_versions.values_list("weights", flat=True))
+    assert len(kept) == (0 if on_version is fail else 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_version_is_registered_where_the_broker_of_the_next_job_is_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs.current_app, "send_task", fail)
+    project = factories.make_project()
+    version = register(
+        project, weights(tmp_path), on_version=lambda _: create_job(project=project, kind=JobKind.EVALUATE)
+    )
+    assert default_storage.exists(version.weights)
+    assert project.jobs.get().state == JobState.QUEUED
 
 
 def test_one_version_is_current():
