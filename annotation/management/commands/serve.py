@@ -1,4 +1,4 @@
-"""`manage.py serve`: the web server and one worker with its schedule, on this machine, until Ctrl-C."""
+"""`manage.py serve`: the web server, a worker for long jobs, and one for short ones with the schedule, until Ctrl-C."""
 
 import os
 import signal
@@ -19,6 +19,7 @@ from annotation.services.jobs import requeue_interrupted
 STOP_SECONDS = 10
 START_SECONDS = 60
 POLL_SECONDS = 0.5
+SHORT_JOBS = 2
 RESTART_PAUSE = 3.0  # a worker that dies at once is not started again in a tight loop
 
 
@@ -29,7 +30,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--port", type=int, default=8000)
-        parser.add_argument("--jobs", type=int, default=3, help="Jobs at the same time.")
+        parser.add_argument("--jobs", type=int, default=3, help="Long jobs at the same time.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         host, port = options["host"], options["port"]
@@ -46,11 +47,17 @@ class Command(BaseCommand):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         children: dict[str, subprocess.Popen[bytes]] = {}
         try:
-            children["web"] = _start(web_command(host, port))
-            children["worker"] = _start(worker_command(options["jobs"]))
+            commands = {
+                "web": web_command(host, port),
+                "worker": worker_command("compute", options["jobs"]),
+                # Of its own, so that long jobs that wait for each other hold up neither the schedule nor messages.
+                "worker of short jobs": [*worker_command("short", SHORT_JOBS), "--beat"],
+            }
+            for name, command in commands.items():
+                children[name] = _start(command)
             self._wait_for_web(host, port, children["web"])
             self.stdout.write(self.style.SUCCESS(f"Marrowloop is at http://{host}:{port}/  (Ctrl-C stops it)"))
-            self._watch(children, options["jobs"])
+            self._watch(children, commands)
         except KeyboardInterrupt:
             self.stdout.write("\nStopping.")
         finally:
@@ -69,15 +76,16 @@ class Command(BaseCommand):
                 return
         raise CommandError("The web server does not answer.")
 
-    def _watch(self, children: dict[str, subprocess.Popen[bytes]], jobs: int) -> None:
+    def _watch(self, children: dict[str, subprocess.Popen[bytes]], commands: dict[str, list[str]]) -> None:
         while True:
             time.sleep(POLL_SECONDS)
             if children["web"].poll() is not None:
                 raise CommandError(f"The web server stopped (exit code {children['web'].returncode}).")
-            if children["worker"].poll() is not None:
-                self.stderr.write(f"The worker stopped (exit code {children['worker'].returncode}); starting it again.")
-                time.sleep(RESTART_PAUSE)
-                children["worker"] = _start(worker_command(jobs))
+            for name, child in children.items():
+                if child.poll() is not None:
+                    self.stderr.write(f"The {name} stopped (exit code {child.returncode}); starting it again.")
+                    time.sleep(RESTART_PAUSE)
+                    children[name] = _start(commands[name])
 
 
 def web_command(host: str, port: int) -> list[str]:
@@ -91,8 +99,8 @@ def web_command(host: str, port: int) -> list[str]:
     return [sys.executable, "-m", "gunicorn", *options, "config.wsgi:application"]
 
 
-def worker_command(jobs: int) -> list[str]:
-    options = ["--beat", "--queues", "short,compute", "--concurrency", str(jobs), "--loglevel", "WARNING"]
+def worker_command(queue: str, jobs: int) -> list[str]:
+    options = ["--queues", queue, "--hostname", f"{queue}@%h", "--concurrency", str(jobs), "--loglevel", "WARNING"]
     options += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--optimization", "fair"]
     # In a container everything runs as root; celery's warning of that is not for the terminal of a demo.
     quiet = ["-W", "ignore::UserWarning:celery.platforms"]
@@ -111,7 +119,7 @@ def stop(children: dict[str, subprocess.Popen[bytes]]) -> None:
     for name, child in children.items():
         if child.poll() is None:
             # For celery SIGQUIT is the stop that does not wait for a training to end.
-            child.send_signal(signal.SIGQUIT if name == "worker" else signal.SIGTERM)
+            child.send_signal(signal.SIGTERM if name == "web" else signal.SIGQUIT)
     deadline = time.monotonic() + STOP_SECONDS
     for child in children.values():
         with suppress(subprocess.TimeoutExpired):
