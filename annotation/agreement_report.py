@@ -199,12 +199,12 @@ def as_csv(report: Report) -> str:
         found = pair.agreement
         of_classes = [row.shares[place] if place < people else Estimate(None) for row in report.classes]
         estimates = [*(getattr(found, name) for name in COLUMNS), *of_classes, Estimate(None)]
-        counts = [pair.tiles, found.both, found.only_first, found.only_second]
-        writer.writerow([safe_cell(pair.first), safe_cell(pair.second), *counts, *_cells(estimates)])
+        row = [safe_cell(pair.first), safe_cell(pair.second), pair.tiles]
+        writer.writerow([*row, found.both, found.only_first, found.only_second, *_cells(estimates)])
     if report.fleiss.value is not None:
         nothing = [Estimate(None)] * (len(names) - 1)
-        counts = ["all readers", "", report.fleiss_tiles, report.fleiss_cells, "", ""]
-        writer.writerow([*counts, *_cells([*nothing, report.fleiss])])
+        row = ["all readers", "", report.fleiss_tiles]
+        writer.writerow([*row, report.fleiss_cells, "", "", *_cells([*nothing, report.fleiss])])
     return buffer.getvalue()
 
 
