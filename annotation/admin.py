@@ -33,6 +33,13 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
 
-admin.site.register(User, UserAdmin)
+class Users(UserAdmin):  # type: ignore[type-arg]
+    """Made and switched off, never deleted: they may hold tiles, lead projects, and have drawn boxes."""
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+
+admin.site.register(User, Users)
 EVERY_OTHER = [Annotation, Author, Batch, CellClass, Event, Job, Membership, Patient, Project, Slide, Taxonomy]
 admin.site.register(EVERY_OTHER, ReadOnly)

@@ -50,7 +50,7 @@ class Pool:
     def cells_per_tile(self) -> NDArray[np.float64]:
         """How many cells of any class are expected on each tile: float64 (n,)."""
         if self.cells is None:
-            return self.expected.sum(axis=1, dtype=np.float64)
+            return np.asarray(self.expected.sum(axis=1, dtype=np.float64))
         return self.cells.astype(np.float64)
 
     def patient(self, row: int) -> str:

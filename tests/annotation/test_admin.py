@@ -3,7 +3,8 @@
 import pytest
 from django.urls import reverse
 
-from annotation.models import CellClass, Membership, Role
+from annotation.models import CellClass, Membership, Role, User
+from annotation.services.batches import claim_next
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -38,3 +39,16 @@ def test_classes_and_taxonomies_stay_as_they_are(superuser):
     refuses(superuser, project.taxonomy.classes.first(), {"name": "other"})
     refuses(superuser, project.taxonomy, {"name": "other"})
     assert list(CellClass.objects.values()) == before
+
+
+def test_a_user_is_switched_off_and_never_deleted(superuser):
+    """Not even one who holds a tile, which a deletion would leave leased to nobody."""
+    project = factories.make_project()
+    reader = factories.make_member(project, Role.ANNOTATOR, "reader")
+    batch = factories.make_batch(project, factories.make_slide(project, tiles=1).tiles.all())
+    claim_next(batch=batch, reader=reader)
+    chosen = {"action": "delete_selected", "_selected_action": [reader.pk], "post": "yes"}
+    superuser.post(reverse("admin:annotation_user_changelist"), chosen)
+    address = reverse("admin:annotation_user_delete", args=[reader.pk])
+    assert superuser.post(address, {"post": "yes"}).status_code == 403
+    assert User.objects.filter(pk=reader.pk).exists()
