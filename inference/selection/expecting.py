@@ -9,7 +9,8 @@ SHARPNESS = 2  # the power that class scores are taken to
 def expected_counts(class_scores: NDArray[np.float32], presence: NDArray[np.float32]) -> NDArray[np.float32]:
     """The expected count of each class on a tile: float32 (classes,).
 
-    class_scores: float32 (n, classes). presence: float32 (n,), how certain each is a cell, 0 to 1.
+    class_scores: float32 (n, classes). presence: float32 (n,), how certain each is a cell, 0 to 1; on the scale of
+    `inference.services.pre_labels`, on which every version shows boxes from the same value on.
 
     Each cell counts as much as it is certain to be one, shared out over the classes by the squares of its class scores.
     As they are, scores promise too much of rare classes: training shows these more often than they occur, and what is
