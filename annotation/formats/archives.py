@@ -1,9 +1,9 @@
 """Zip archives of labels and images, opened only when nothing in them is dangerous.
 
-Refused as a whole: paths that lead out of the folder, links, encrypted entries, and bombs (too many files, too much
-in total, or far more than the archive's own size). Labels are read where they are: a hundred thousand small files
-are not unpacked. Images are, because programs want them as files. An entry that turns out larger than it says is
-damaged.
+Refused as a whole: paths that lead out of the folder, links, encrypted entries, entries that are packed otherwise than
+nearly every program does it, and bombs (too many files, too much in total, or far more than the archive's own size).
+Labels are read where they are: a hundred thousand small files are not unpacked. Images are, because programs want them
+as files. An entry that turns out larger than it says is damaged.
 """
 
 import shutil
@@ -21,6 +21,8 @@ from annotation.formats.records import FormatError, Problem
 
 # What systems put into archives by themselves.
 _CLUTTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
+# The ways of packing that every program knows, and whose damage is told by one kind of error.
+_PACKINGS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _FORBIDDEN = frozenset('\\:*?"<>|')
 _LONGEST_PART = 200
 _CHUNK = 1 << 20
@@ -56,6 +58,8 @@ def _entry_problem(entry: zipfile.ZipInfo, limits: Limits) -> str | None:
         return "links and devices are not unpacked"
     if entry.flag_bits & 0x1:
         return "the file is encrypted"
+    if entry.compress_type not in _PACKINGS and not entry.is_dir():
+        return "the file is packed in another way than deflated: pack the archive anew, as plain zip"
     if entry.file_size > limits.file_bytes:
         return f"the file is larger than {limits.file_bytes // 1024**2} MB"
     return _path_problem(entry.orig_filename if "\\" in entry.orig_filename else entry.filename)

@@ -108,3 +108,16 @@ def test_an_encrypted_file_is_refused(tmp_path: Path) -> None:
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
     assert "'a.txt': the file is encrypted" in refusal(path, tmp_path)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("name", ["a.txt", "a.png"])
+def test_a_file_that_is_packed_in_a_rare_way_is_refused_damaged_or_not(tmp_path: Path, packing: int, name: str) -> None:
+    path = tmp_path / "labels.zip"
+    with zipfile.ZipFile(path, "w", packing) as zipped:
+        zipped.writestr(name, bytes(range(256)) * 40)
+    content = bytearray(path.read_bytes())
+    for data in (content, content[:60] + bytes(30) + content[90:]):
+        path.write_bytes(data)
+        assert f"'{name}': the file is packed in another way than deflated" in refusal(path, tmp_path)
+    assert not (tmp_path / "out").exists()
