@@ -32,13 +32,17 @@ class TokenAuthentication(BaseAuthentication):
 
 
 class HasScope(BasePermission):
-    """Reading needs the scope read; what else a view does needs the scope that its `scopes` names for the method."""
+    """Reading needs the scope read; what else a view does needs the scope that its `scopes` names for the method.
+
+    HEAD is answered by what answers GET, and needs what GET needs.
+    """
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not isinstance(request.auth, ApiToken):
             return False
-        usual = Scope.READ if request.method in SAFE_METHODS else Scope.LEAD
-        require_scope(request.auth, getattr(view, "scopes", {}).get(request.method, usual))
+        method = "GET" if request.method == "HEAD" else request.method
+        usual = Scope.READ if method in SAFE_METHODS else Scope.LEAD
+        require_scope(request.auth, getattr(view, "scopes", {}).get(method, usual))
         return True
 
 

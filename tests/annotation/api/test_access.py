@@ -125,6 +125,15 @@ def test_it_asks_for_the_role_and_for_the_scope(name, row, project):
     assert found == wanted
 
 
+@pytest.mark.parametrize(("name", "row"), [one for one in EXPECTED.items() if one[1][0] == "GET"])
+def test_who_asks_for_the_head_alone_needs_the_scope_too(name, row, project):
+    _, _, least_scope, model = row
+    lead = project.memberships.get(role=Role.LEAD).user
+    for scope in Scope:
+        response = Program(lead, scope).client.head(address(name, model, project))
+        assert (response.status_code == 403) == (not scope.covers(least_scope))
+
+
 @pytest.mark.parametrize(("name", "row"), [*EXPECTED.items(), *STARTS])
 def test_a_stranger_finds_nothing_and_nobody_needs_a_token(name, row, project):
     method, _, _, model = row
