@@ -72,15 +72,21 @@ def queue_export(*, project: Project, choice: ExportChoice, user: User | None) -
     return job
 
 
+def archive_name(job: Job) -> str:
+    """Where an export's archive is put in storage."""
+    return f"exports/{job.project_id}/{job.pk}.zip"
+
+
 def delete_export(*, job: Job, user: User | None) -> None:
     """Delete an export's archive and its row; the event log remembers it. Raises JobError while it is being made.
 
     The archive goes first: where storage is away (StorageError) the row stays, and nobody waits for it in a
-    transaction.
+    transaction. A job whose worker was killed may have stored one that its row does not name.
     """
     found = Job.objects.filter(pk=job.pk, kind=JobKind.EXPORT).first()
-    if found is not None and not found.is_active and "file" in found.result:
-        default_storage.delete(found.result["file"])
+    if found is not None and not found.is_active:
+        for name in {archive_name(found), found.result.get("file") or archive_name(found)}:
+            default_storage.delete(name)
     with transaction.atomic():
         found = Job.objects.select_for_update().filter(pk=job.pk, kind=JobKind.EXPORT).first()
         if found is None:
@@ -263,7 +269,7 @@ def run_export(running: RunningJob, *, facts: TrainingFacts) -> dict[str, Any]:
             raise JobError(str(error)) from error
         running.check()
         sha256, size = sha256_of(archive), archive.stat().st_size
-        name = store(archive, f"exports/{job.project_id}/{job.pk}.zip", move=True, called=str(job))
+        name = store(archive, archive_name(job), move=True, called=str(job))
     counts = {"tiles": written.tiles, "boxes": written.boxes}
     return {"file": name, "bytes": size, "sha256": sha256, "message": f"{written.tiles} tiles"} | counts
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from django.core.files.storage import default_storage
+from django.utils import timezone
 from PIL import Image
 
 from annotation.formats.coco import read_coco
@@ -18,6 +19,7 @@ from annotation.formats.labelimg import read_labelimg
 from annotation.formats.voc import read_voc
 from annotation.formats.yolo import read_yolo
 from annotation.models import Annotation, Event, Job, JobState, Tile
+from annotation.services import exports
 from annotation.services.annotations import MIN_SIDE
 from annotation.services.export_choice import FORMATS, ExportChoice, choice_of
 from annotation.services.exports import (
@@ -28,9 +30,9 @@ from annotation.services.exports import (
     run_export,
     tile_name,
 )
-from annotation.services.jobs import JobError, run_job
+from annotation.services.jobs import LOST_AFTER, JobError, cancel_job, run_job, sweep_jobs
 from annotation.services.policies import CONSENSUS, ReadingPolicy
-from annotation.services.storage import work_dir
+from annotation.services.storage import store, work_dir
 from annotation.services.tiles import crop_around, read_tile
 from tests import factories
 
@@ -387,6 +389,28 @@ def test_a_deleted_export_is_gone_and_remembered(project):
     assert (event.verb, event.subject, event.data) == ("deleted", "Export COCO", {"export": job.pk})
     delete_export(job=job, user=None)  # a second click
     assert Event.objects.filter(verb="deleted").count() == 1
+
+
+def test_what_an_export_had_stored_when_it_was_killed_and_cancelled_goes_with_it(project, monkeypatch):
+    class Killed(BaseException):
+        """The process ends here."""
+
+    def store_and_die(*args, **kwargs):
+        store(*args, **kwargs)
+        raise Killed
+
+    job = queue_export(project=project, choice=ExportChoice("coco"), user=None)
+    monkeypatch.setattr(exports, "store", store_and_die)
+    with pytest.raises(Killed):
+        run_job(job_pk=job.pk, function=lambda running: run_export(running, facts=TrainingFacts({})))
+    cancel_job(job=job, user=None)
+    Job.objects.filter(pk=job.pk).update(heartbeat_at=timezone.now() - 2 * LOST_AFTER)
+    sweep_jobs()
+    job.refresh_from_db()
+    name = f"exports/{project.pk}/{job.pk}.zip"
+    assert (job.state, job.result, default_storage.exists(name)) == (JobState.CANCELLED, {}, True)
+    delete_export(job=job, user=None)
+    assert not default_storage.exists(name)
 
 
 def test_an_export_that_is_being_made_is_not_deleted(project):
