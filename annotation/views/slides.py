@@ -7,7 +7,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Count
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -182,8 +182,14 @@ def tile_neighbourhood(request: SignedIn, pk: int) -> HttpResponseBase:
 
 @require_GET
 def box_crop(request: SignedIn, pk: int) -> HttpResponseBase:
+    """A cell as a crop: of what the user is shown of the tile's annotations, and of confirmed boxes."""
     boxes = Box.objects.select_related("annotation__tile__slide__project")
     found = get_for(request.user, boxes, pk, Role.ANNOTATOR, project=lambda box: box.annotation.tile.project)
+    tile = found.annotation.tile
+    role = require_role(request.user, tile.project, Role.ANNOTATOR)
+    confirmed = found.annotation_id == tile.truth_id
+    if not (confirmed or annotations_shown_to(request.user, role, tile).filter(pk=found.annotation_id).exists()):
+        raise Http404("This box is not shown to you yet.")
     return _unchanging(request, f'"box-{pk}"', lambda: crop_jpeg(found))
 
 

@@ -10,8 +10,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 from PIL import Image
 
-from annotation.models import Job, JobState, Role, Slide
+from annotation.models import Job, JobState, Role, Slide, Task, Tile
 from annotation.services.jobs import run_job
+from annotation.services.policies import ReadingPolicy
 from annotation.services.slides import import_staged
 from tests import factories
 
@@ -154,6 +155,36 @@ def test_a_picture_is_a_jpeg_that_the_browser_keeps(client, cell, name):
 def test_a_picture_of_another_project_is_not_there(client, cell, name):
     client.force_login(factories.make_member(factories.make_project()))
     assert client.get(picture_url(name, cell)).status_code == 404
+
+
+def crop_seen(client, user, annotation):
+    """Whether the user gets the crops of the annotation's boxes."""
+    client.force_login(user)
+    answers = {client.get(reverse("box_crop", args=[box.pk])).status_code for box in annotation.boxes.all()}
+    assert answers in ({200}, {404})
+    return answers == {200}
+
+
+def test_a_blind_reader_sees_no_crops_of_what_others_have_drawn(client, project, smear):
+    tile = factories.make_slide(project, file=smear).tiles.all()[4]
+    readers = [factories.make_member(project) for _ in range(2)]
+    reviewer = factories.make_member(project, Role.REVIEWER)
+    batch = factories.make_batch(project, [tile], policy=ReadingPolicy("independent", readers=2))
+    first = factories.submit_task(batch.tasks.get(replica=0), readers[0], (0, 100, 120, 60, 50))
+    assert [crop_seen(client, user, first) for user in (*readers, reviewer)] == [True, False, True]
+    factories.submit_task(batch.tasks.get(replica=1), readers[1], (0, 100, 120, 60, 50))
+    assert Tile.objects.get(pk=tile.pk).truth == first  # all have read it: an example for everybody
+    assert crop_seen(client, readers[1], first)
+
+
+def test_a_blind_reader_sees_no_crops_of_a_models_boxes(client, project, smear):
+    tile = factories.make_slide(project, file=smear).tiles.all()[4]
+    task = factories.make_batch(project, [tile]).tasks.get()
+    drawn = factories.make_pre_label(task, factories.make_version(project), (0, 100, 120, 60, 50))
+    reader = factories.make_member(project)
+    assert crop_seen(client, reader, drawn)
+    Task.objects.filter(pk=task.pk).update(blind=True)
+    assert not crop_seen(client, reader, drawn)
 
 
 @pytest.mark.parametrize("name", PICTURES)
