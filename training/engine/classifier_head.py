@@ -19,7 +19,7 @@ from training.engine.classifier_trainer import (
     cut_cells,
 )
 from training.engine.dataset import TrainingTile
-from training.engine.progress import Cancelled, TrainingError
+from training.engine.progress import Cancelled, TrainingError, shortages_told
 
 BATCH = 64
 STEPS = 200  # of L-BFGS at most; it ends by itself long before
@@ -46,25 +46,34 @@ def retrain_head(
     validation's cells. The fit is a multinomial logistic regression on the backbone's features of each cell and of its
     mirror image, with a Gaussian prior around the head that was (maximum a posteriori). The same cells give the same
     head. `on_progress` is told crops done and all crops.
-    Raises Cancelled, TrainingError if there is no cell or the classes differ, WeightsError.
+    Raises Cancelled, TrainingError if there is no cell, the classes differ or there is too little memory or disk,
+    WeightsError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model, facts = load_classifier(start)
     if facts.classes != tuple(classes):
         raise TrainingError(f"The classifier names {', '.join(facts.classes)}, which are not the taxonomy's classes.")
-    cells = cut_cells(train, facts, folder / "train", ignored, should_stop=should_stop)
-    held_out = cut_cells(validation, facts, folder / "validation", ignored, should_stop=should_stop)
-    if not len(cells):
-        raise TrainingError("There is not a single box to train on: confirm some boxes first.")
-    chosen = torch_device(device)
-    cores = Cores(threads)
-    model = model.to(chosen).to(memory_format=torch.channels_last).eval()
-    features = _features(model, facts, cells, chosen, cores, on_progress, should_stop)
-    weights = np.tile(class_weights(cells.class_ids, balance), 2) / 2
-    target = np.tile(cells.class_ids, 2)
-    _fit(model.get_classifier(), features, torch.from_numpy(target).to(chosen), torch.from_numpy(weights).to(chosen))
-    save_classifier(model, facts, folder / WEIGHTS_NAME)
-    return folder / WEIGHTS_NAME, balanced_accuracy(model, facts, held_out, chosen)
+    with shortages_told(folder, _no_memory(facts)):
+        cells = cut_cells(train, facts, folder / "train", ignored, should_stop=should_stop)
+        held_out = cut_cells(validation, facts, folder / "validation", ignored, should_stop=should_stop)
+        if not len(cells):
+            raise TrainingError("There is not a single box to train on: confirm some boxes first.")
+        chosen = torch_device(device)
+        cores = Cores(threads)
+        model = model.to(chosen).to(memory_format=torch.channels_last).eval()
+        features = _features(model, facts, cells, chosen, cores, on_progress, should_stop)
+        weights = torch.from_numpy(np.tile(class_weights(cells.class_ids, balance), 2) / 2)
+        target = torch.from_numpy(np.tile(cells.class_ids, 2))
+        _fit(model.get_classifier(), features, target.to(chosen), weights.to(chosen))
+        save_classifier(model, facts, folder / WEIGHTS_NAME)
+        return folder / WEIGHTS_NAME, balanced_accuracy(model, facts, held_out, chosen)
+
+
+def _no_memory(facts: ClassifierFacts) -> str:
+    return (
+        f"There is not enough memory to train a head on the backbone {facts.backbone}: free some, or train a round "
+        "with a smaller backbone."
+    )
 
 
 def _features(

@@ -27,7 +27,7 @@ from inference.engine.classifier import (
 from inference.engine.crops import crop_cells, crop_side
 from inference.engine.runtime import Cores, torch_device
 from training.engine.dataset import TrainingTile
-from training.engine.progress import Cancelled, TrainingError
+from training.engine.progress import Cancelled, TrainingError, shortages_told
 from training.engine.stages import wanted_boxes
 from training.engine.state_files import load_state, save
 
@@ -113,16 +113,24 @@ def train_classifier(
     Boxes of `ignored` class ids are left out. Called again with the same cells, configuration and folder it goes on
     after the last whole epoch; a finished training returns at once. The weights are those of the last epoch: the
     learning rate has fallen to nothing by then. `should_stop` is asked before every batch.
-    Raises Cancelled, TrainingError if there is no cell, WeightsError for weights that do not fit, ValueError for an
-    impossible configuration.
+    Raises Cancelled, TrainingError if there is no cell or too little memory or disk, WeightsError for weights that do
+    not fit, ValueError for an impossible configuration.
     """
     check_config(config)
     folder.mkdir(parents=True, exist_ok=True)
-    model, facts = _begin(train, classes, config, ignored)
-    cells = cut_cells(train, facts, folder / "train", ignored, margin=MARGIN, should_stop=should_stop)
-    held_out = cut_cells(validation, facts, folder / "validation", ignored, should_stop=should_stop)
-    run = _Run(model, facts, cells, held_out, config, folder, on_progress, should_stop)
-    return run.train()
+    with shortages_told(folder, _no_memory(config)):
+        model, facts = _begin(train, classes, config, ignored)
+        cells = cut_cells(train, facts, folder / "train", ignored, margin=MARGIN, should_stop=should_stop)
+        held_out = cut_cells(validation, facts, folder / "validation", ignored, should_stop=should_stop)
+        run = _Run(model, facts, cells, held_out, config, folder, on_progress, should_stop)
+        return run.train()
+
+
+def _no_memory(config: ClassifierConfig) -> str:
+    return (
+        f"There is not enough memory to train a classifier on the backbone {config.backbone} with {config.batch_size} "
+        "cells at once: free some, or choose a smaller backbone."
+    )
 
 
 def check_config(config: ClassifierConfig) -> None:

@@ -5,27 +5,17 @@
 import hashlib
 import json
 import os
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from training.engine.config import TrainingConfig, check_config
-from training.engine.progress import Cancelled, Outcome, Progress, TrainingError, full_disk_told
+from training.engine.progress import Cancelled, Outcome, Progress, TrainingError, shortages_told
 from training.engine.several_gpus import check_gpus, train_on_gpus
 from training.engine.state_files import STATE_NAME, WEIGHTS_NAME, load_state
 from training.engine.training_run import CellTraining, outcome_in
 
 __all__ = ["Cancelled", "Outcome", "Progress", "TrainingConfig", "TrainingError", "outcome", "train"]
-
-# As CUDA, torch, OpenCV and C++ say it; oneDNN says only that it "could not create a primitive", which is what becomes
-# of an allocation that fails inside it: the same network with the same sizes of input was made of them a moment before.
-NO_MEMORY = re.compile(
-    "out of memory|can't allocate memory|(not enough|insufficient) memory|bad_alloc"
-    "|could not create a (primitive|memory)",
-    re.IGNORECASE,
-)
 
 
 def train(
@@ -56,7 +46,7 @@ def train(
         (folder / WEIGHTS_NAME).unlink(missing_ok=True)
     if should_stop():
         raise Cancelled
-    with _explained_errors(folder, config):
+    with shortages_told(folder, _no_memory(config)):
         _check_images(data_yaml.parent)
         if config.gpus:
             check_gpus(config)
@@ -101,17 +91,8 @@ def _check_images(folder: Path) -> None:
                 raise TrainingError(f"The training image {path.name} is damaged.")
 
 
-@contextmanager
-def _explained_errors(folder: Path, config: TrainingConfig) -> Iterator[None]:
-    """Turn what a user can mend into a TrainingError; let everything else through as it is."""
-    try:
-        with full_disk_told(folder):
-            yield
-    except Exception as error:
-        # RuntimeError of torch, cv2.error of OpenCV, MemoryError of Python
-        if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
-            raise TrainingError(
-                f"There is not enough memory to train {config.model} with {config.batch_size} tiles of "
-                f"{config.image_size} px at once: choose a smaller batch size, image size or model."
-            ) from error
-        raise
+def _no_memory(config: TrainingConfig) -> str:
+    return (
+        f"There is not enough memory to train {config.model} with {config.batch_size} tiles of {config.image_size} px "
+        "at once: choose a smaller batch size, image size or model."
+    )

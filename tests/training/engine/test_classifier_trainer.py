@@ -200,6 +200,41 @@ def renamed(tile: TrainingTile) -> TrainingTile:
     return replace(tile, boxes=boxes)
 
 
+class TestShortages:
+    """Memory that is short is simulated where the cells are read: an allocation can fail anywhere."""
+
+    def test_too_little_memory_names_the_backbone(self, tmp_path: Path) -> None:
+        with pytest.raises(TrainingError, match=r"not enough memory .* backbone tf_efficientnet_lite0 with 8 cells"):
+            run(SMALL, tmp_path, train=[unread("CUDA out of memory. Tried to allocate 2.00 GiB.")])
+
+    def test_so_it_is_where_only_the_head_is_trained(
+        self, trained: tuple[Path, list[ClassifierProgress]], tmp_path: Path
+    ) -> None:
+        with pytest.raises(TrainingError, match=r"not enough memory to train a head .* tf_efficientnet_lite0"):
+            retrain_head(
+                trained[0],
+                [unread("[Errno 12] Cannot allocate memory")],
+                [],
+                CLASSES,
+                tmp_path,
+                on_progress=lambda done, total: None,
+                should_stop=lambda: False,
+            )
+
+    def test_any_other_error_stays_as_it_is(self, tmp_path: Path) -> None:
+        with pytest.raises(RuntimeError, match=r"^a pipe has broken$"):
+            run(SMALL, tmp_path, train=[unread("a pipe has broken")])
+
+
+def unread(reason: str) -> TrainingTile:
+    """A tile whose pixels cannot be read."""
+
+    def read() -> np.ndarray:
+        raise RuntimeError(reason)
+
+    return replace(training_tile(1), read=read)
+
+
 class TestRate:
     @pytest.mark.parametrize("steps", [1, 2, 5, 100])
     def test_it_rises_to_all_and_falls_towards_nothing(self, steps: int) -> None:
