@@ -121,6 +121,12 @@ def close_batch(*, batch: Batch, user: User | None = None) -> bool:
     return bool(changed)
 
 
+def hold_pool(*, project: Project) -> None:
+    """Let nobody else take tiles from the project's pool until the caller's transaction ends."""
+    # Not the key: what names the project, as each submission's event does, can be written meanwhile.
+    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+
+
 @transaction.atomic
 def reopen_batch(*, batch: Batch, user: User | None) -> int:
     """Hand out a closed batch's unread tasks again; returns how many of them are left.
@@ -128,6 +134,7 @@ def reopen_batch(*, batch: Batch, user: User | None) -> int:
     A tile that was read elsewhere since, or that lies in another open batch, is put aside here. Raises NotAllowed if
     the batch is not closed.
     """
+    hold_pool(project=batch.project)
     if not Batch.objects.filter(pk=batch.pk, state=BatchState.CLOSED).update(state=BatchState.OPEN):
         raise NotAllowed(f"{batch} is not closed.")
     unread = batch.tasks.filter(state__in=[TaskState.OPEN, TaskState.LEASED])

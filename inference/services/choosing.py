@@ -142,6 +142,28 @@ def choose_tiles(
     return Chosen(choices, reserve, {tile: row.round(4).tolist() for tile, row in rows.items()}, left_out)
 
 
+def still_free(chosen: Chosen, project: Project) -> Chosen:
+    """What was chosen without the tiles that have left the pool since; those in reserve take their places.
+
+    A place goes to the best one of the strategy that had chosen its tile, an audit to an audit, as long as there is
+    one, and then to the best of all. Inside a transaction that holds the pool, which nobody changes any more: a tile
+    whose truth is being written at this moment is not waited for, and counts as gone.
+    """
+    keys = [choice.tile_id for choice in (*chosen.choices, *chosen.reserve)]
+    rows = pool_of(project).filter(pk__in=keys).select_for_update(of=("self",), skip_locked=True, no_key=True)
+    free = set(rows.values_list("pk", flat=True))
+    reserve = [choice for choice in chosen.reserve if choice.tile_id in free]
+    choices: list[Choice] = []
+    for choice in chosen.choices:
+        found: Choice | None = choice
+        if choice.tile_id not in free:
+            alike = (one for one in reserve if (one.strategy, one.audit) == (choice.strategy, choice.audit))
+            found = next(alike, next(iter(reserve), None))
+            reserve = [one for one in reserve if one is not found]
+        choices += [found] if found else []
+    return replace(chosen, choices=choices, reserve=reserve)
+
+
 def summed(expected: Sequence[Sequence[float]]) -> dict[str, float]:
     """The boxes per class number that are expected on some tiles together, as a batch keeps it."""
     if not len(expected):

@@ -16,13 +16,13 @@ from django.db.models import Max
 from django.utils import timezone
 
 from annotation.models import JobKind, Project, Task, User
-from annotation.services.batches import close_batch, create_batch, open_batch
+from annotation.services.batches import close_batch, create_batch, hold_pool, open_batch
 from annotation.services.events import record
 from annotation.services.jobs import JobError, RunningJob, cancel_job, create_job, retry_job
 from annotation.services.policies import ReadingPolicy
 from annotation.services.projects import NotAllowed
 from inference.models import ModelVersion
-from inference.services.choosing import Selection, choose_tiles, summed
+from inference.services.choosing import Selection, choose_tiles, still_free, summed
 from inference.services.pre_labels import pre_label_batch
 from inference.services.registry import current_version
 from inference.services.swapping import keep_candidates, swap_out
@@ -96,6 +96,7 @@ def swap_task(*, round_: Round, task: Task, user: User | None) -> None:
     here = Round.objects.select_for_update().get(pk=round_.pk)
     if here.state != RoundState.REVIEWING or here.batch_id != task.batch_id:
         raise NotAllowed(f"The batch of {round_} does not wait to be released: its tiles stay as they are.")
+    hold_pool(project=here.project)
     swap_out(task=task, user=user)
 
 
@@ -191,10 +192,13 @@ def select(running: RunningJob, round_: Round) -> dict[str, Any]:
         on_progress=lambda done, total: running.report(0.9 * done / total, f"looked at {done} of {total} tiles"),
     )
     left_out = f" Left out, gone from storage: {', '.join(chosen.left_out)}." if chosen.left_out else ""
-    if not chosen.choices:
-        text = "No unlabelled tile is left outside the locked test set: import more slides."
-        raise JobError(text + left_out, code="no-tiles")
     with transaction.atomic():
+        # Scoring took minutes, in which a batch may have been reopened, or truth imported.
+        hold_pool(project=round_.project)
+        chosen = still_free(chosen, round_.project)
+        if not chosen.choices:
+            text = "No unlabelled tile is left outside the locked test set: import more slides."
+            raise JobError(text + left_out, code="no-tiles")
         batch = create_batch(
             project=round_.project,
             name=f"Round {round_.number}",

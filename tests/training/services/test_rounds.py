@@ -5,13 +5,14 @@ import threading
 import pytest
 from django.db import connection
 
-from annotation.models import BatchState, Job, JobKind, JobState
-from annotation.services import jobs
+from annotation.models import BatchState, Job, JobKind, JobState, Task, Tile
+from annotation.services import batches, jobs
+from annotation.services.batches import reopen_batch
 from annotation.services.jobs import JobError, run_job
 from annotation.services.projects import NotAllowed
 from inference.engine.detector import MODEL_FILES
 from inference.models import DetectorKind
-from inference.services import pre_labels
+from inference.services import choosing, pre_labels
 from inference.services.model_exports import ModelExport
 from inference.services.registry import current_version
 from tests import factories
@@ -478,6 +479,98 @@ def test_nothing_to_measure_on_fails_with_a_text(project):
     project.patients.update(locked=False)
     with pytest.raises(JobError, match="no confirmed tile to test on"):
         evaluations.evaluate_version(None, version, None)
+
+
+@pytest.fixture
+def meanwhile(project, monkeypatch):
+    """Let this happen to the chosen tiles once the choice is made, before the batch is."""
+
+    def let(happen):
+        def choose(**options):
+            chosen = choosing.choose_tiles(**options)
+            happen([Tile.objects.get(pk=choice.tile_id) for choice in chosen.choices])
+            return chosen
+
+        monkeypatch.setattr(rounds, "choose_tiles", choose)
+
+    return let
+
+
+def test_a_tile_that_is_taken_while_the_batch_is_chosen_is_replaced_from_the_reserve(project, meanwhile):
+    gone = []
+
+    def happen(tiles):
+        older = factories.make_batch(project, tiles[:1], state=BatchState.CLOSED)
+        assert reopen_batch(batch=older, user=None) == 1
+        factories.make_truth(tiles[1], (0, 10, 20, 30, 40))
+        gone.extend(tiles[:2])
+
+    meanwhile(happen)
+    round_ = start(project, hold=True)
+    assert run_step(round_).message == "4 tiles"
+    tiles = {task.tile for task in round_.batch.tasks.all()}
+    assert (len(tiles), tiles.intersection(gone)) == (4, set())
+    candidates = round_.batch.candidates
+    assert {one.tile for one in candidates.filter(state="chosen")} == tiles
+    assert candidates.filter(state="reserve").count() == 2
+
+
+def test_where_all_tiles_are_taken_while_the_batch_is_chosen_it_says_so(project, meanwhile):
+    def happen(tiles):
+        factories.make_batch(project, Tile.objects.filter(slide__project=project, slide__patient__locked=False))
+
+    meanwhile(happen)
+    round_ = start(project)
+    assert run_step(round_).error_code == "no-tiles"
+    assert round_.batch is None
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("first", ["batch", "reopened"])
+def test_a_tile_is_never_in_two_open_batches(smear, monkeypatch, first):
+    """An older batch is reopened at the moment when a new one is made of its tiles: the second one waits, and looks."""
+    monkeypatch.setattr(jobs, "send_job", lambda job: None)
+    project = factories.make_project()
+    tiles = list(factories.make_slide(project, file=smear).tiles.all())
+    older = factories.make_batch(project, tiles, state=BatchState.CLOSED)
+    round_ = start(project, size=9)
+    made, waits = threading.Event(), threading.Event()
+
+    def reopen():
+        try:
+            assert made.wait(10)
+            waits.set()
+            reopen_batch(batch=older, user=None)
+        finally:
+            connection.close()
+
+    def hold_back(**given):
+        """Between the making of the batch and its commit, or before it looks for its tiles."""
+        made.set()
+        assert waits.wait(10)
+        if first == "reopened":
+            thread.join()
+        else:
+            thread.join(0.5)
+
+    def create(**given):
+        batch = batches.create_batch(**given)
+        hold_back()
+        return batch
+
+    def choose(**options):
+        chosen = choosing.choose_tiles(**options)
+        hold_back()
+        return chosen
+
+    name, stand_in = ("create_batch", create) if first == "batch" else ("choose_tiles", choose)
+    monkeypatch.setattr(rounds, name, stand_in)
+    thread = threading.Thread(target=reopen)
+    thread.start()
+    run_step(round_)
+    thread.join()
+    held = Task.objects.filter(state__in=["open", "leased"], batch__state=BatchState.OPEN)
+    assert sorted(held.values_list("tile", flat=True)) == sorted(tile.pk for tile in tiles)
 
 
 def test_a_slide_that_is_gone_is_left_out_of_the_batch_and_named(project):
