@@ -56,6 +56,14 @@ def text(response):
     return re.sub(r"\s+", " ", response.content.decode())
 
 
+def test_it_says_from_which_score_boxes_are_shown(client, project):
+    version = factories.make_version(project)
+    assert "Boxes shown" not in text(page(client, version))  # of before there was such a score
+    version.config["shown_from"] = 0.0712
+    version.save()
+    assert "from a score of 0.07 " in text(page(client, version))
+
+
 def test_it_shows_the_table_the_curves_the_matrix_and_the_errors(client, evaluated, locked_truth):
     response = page(client, evaluated)
     assert [row["code"] for row in response.context["class_metrics"]] == ["NEU", "ERY"]
