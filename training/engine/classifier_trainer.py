@@ -5,6 +5,7 @@
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -161,7 +162,7 @@ def cut_cells(
     size = round(facts.size * margin)
     if not len(class_ids):
         return Cells(np.empty((0, size, size, 3), np.uint8), class_ids)
-    crops = np.lib.format.open_memmap(path.with_suffix(".npy"), "w+", np.uint8, (len(class_ids), size, size, 3))
+    crops = _array_on_disk(path.with_suffix(".npy"), (len(class_ids), size, size, 3))
     start = 0
     for tile, some in zip(tiles, boxes, strict=True):
         if should_stop():
@@ -171,6 +172,17 @@ def cut_cells(
             crops[start : start + len(some)] = cut
             start += len(some)
     return Cells(crops, class_ids)
+
+
+def _array_on_disk(path: Path, shape: tuple[int, ...]) -> Pixels:
+    """A new uint8 array in a file that has all its room on disk, or an OSError that says there is none.
+
+    A file that is mapped takes its room when it is written to; where the disk is full by then, that ends the process.
+    """
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    with path.open("rb+") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _begin(

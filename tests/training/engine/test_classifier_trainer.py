@@ -1,3 +1,5 @@
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -202,6 +204,25 @@ def renamed(tile: TrainingTile) -> TrainingTile:
 
 class TestShortages:
     """Memory that is short is simulated where the cells are read: an allocation can fail anywhere."""
+
+    def test_cells_have_their_room_on_disk_before_the_first_is_cut(self, tmp_path: Path) -> None:
+        """Where there is none when a mapped file is written to, the process is ended."""
+        taken: list[int] = []
+
+        def read() -> np.ndarray:
+            taken.append((tmp_path / "train.npy").stat().st_blocks * 512)
+            return draw_tile(1)[0]
+
+        run(replace(SMALL, epochs=1), tmp_path, train=[replace(training_tile(1), read=read)])
+        assert taken == [pytest.approx(3 * 144 * 144 * 3, abs=8192)]
+
+    def test_a_disk_without_that_room_is_called_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(TrainingError, match="disk is full"):
+            run(SMALL, tmp_path)
 
     def test_too_little_memory_names_the_backbone(self, tmp_path: Path) -> None:
         with pytest.raises(TrainingError, match=r"not enough memory .* backbone tf_efficientnet_lite0 with 8 cells"):
