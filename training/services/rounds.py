@@ -134,6 +134,8 @@ def cancel_round(*, round_: Round, user: User | None) -> None:
     changed = Round.objects.filter(pk=round_.pk).exclude(state__in=[RoundState.DONE, RoundState.CANCELLED])
     if not changed.update(state=RoundState.CANCELLED, done_at=timezone.now()):
         raise NotAllowed(f"{round_} is over.")
+    # The UPDATE may have waited for a step that ended: then the round has another job by now, or a batch.
+    round_.refresh_from_db()
     if round_.job is not None:
         cancel_job(job=round_.job, user=user)
     if round_.batch is not None:
@@ -221,17 +223,18 @@ def select(running: RunningJob, round_: Round) -> dict[str, Any]:
 
 
 def pre_label(running: RunningJob, round_: Round) -> dict[str, Any]:
-    version = current_version(round_.project)
-    if version is None or round_.batch is None:
+    version, batch = current_version(round_.project), round_.batch
+    if version is None or batch is None:
         raise JobError("There is no current model to pre-label with.")
     new = pre_label_batch(
-        batch=round_.batch,
+        batch=batch,
         version=version,
         on_progress=lambda done, total: running.report(done / total, f"{done} of {total} tiles"),
     )
     with transaction.atomic():
-        open_batch(batch=round_.batch)
-        _move(round_, RoundState.PRE_LABELLING, RoundState.ANNOTATING, user=running.job.created_by)
+        # The round before its batch, as whoever cancels it does: else each could wait for the other.
+        if _move(round_, RoundState.PRE_LABELLING, RoundState.ANNOTATING, user=running.job.created_by):
+            open_batch(batch=batch)
     return {"message": f"{new} tiles by {version}"}
 
 

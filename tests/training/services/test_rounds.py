@@ -417,6 +417,55 @@ def test_a_cancelled_round_keeps_what_was_confirmed(project):
     assert start(project).number == 2
 
 
+@pytest.mark.parametrize("hold", [False, True])
+def test_a_round_is_cancelled_as_it_is_and_not_as_it_was_seen(project, hold):
+    round_ = start(project, hold=hold)
+    seen = Round.objects.select_related("project", "batch", "job").get(pk=round_.pk)
+    run_step(round_)
+    cancel_round(round_=seen, user=None)
+    round_.batch.refresh_from_db()
+    assert round_.batch.state == BatchState.CLOSED
+
+
+def test_the_job_of_a_step_that_has_begun_meanwhile_is_cancelled(project):
+    factories.make_version(project, current=True)
+    round_ = start(project, Mode.ASSISTED)
+    seen = Round.objects.select_related("project", "batch", "job").get(pk=round_.pk)
+    run_step(round_)
+    cancel_round(round_=seen, user=None)
+    assert Job.objects.get(kind=JobKind.PRE_LABEL).state == JobState.CANCELLED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_round_is_cancelled_at_the_moment_when_its_batch_opens(smear, monkeypatch):
+    """Neither waits for what the other has locked: who comes second waits, and closes what was opened."""
+    monkeypatch.setattr(jobs, "send_job", lambda job: None)
+    project = factories.make_project()
+    factories.make_version(project, current=True)
+    factories.make_slide(project, file=smear)
+    round_ = start(project, Mode.ASSISTED)
+    run_step(round_)
+
+    def cancel():
+        try:
+            cancel_round(round_=Round.objects.get(pk=round_.pk), user=None)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=cancel)
+
+    def open_batch(**given):
+        batches.open_batch(**given)
+        thread.start()
+        thread.join(0.5)
+
+    monkeypatch.setattr(rounds, "open_batch", open_batch)
+    assert run_step(round_).state == JobState.SUCCEEDED
+    thread.join()
+    round_.refresh_from_db()
+    assert (round_.state, round_.batch.state) == (RoundState.CANCELLED, BatchState.CLOSED)
+
+
 def test_cancelling_stops_the_steps_job(project):
     round_ = start(project)
     cancel_round(round_=round_, user=None)
