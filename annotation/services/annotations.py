@@ -31,7 +31,7 @@ from annotation.models import (
 from annotation.prepared import Prepared, PreparedUpdate, insert_rows
 from annotation.services.batches import lease_length
 from annotation.services.events import record
-from annotation.services.policies import CONSENSUS, Settled, check_not_settled, settle
+from annotation.services.policies import CONSENSUS, Settled, answer, check_not_settled, settle, settle_answered
 
 MAX_BOXES = 2000
 MAX_DRAFT_BOXES = 5000
@@ -400,10 +400,9 @@ def import_annotation(
         supersedes=tile.truth,
     )
     Tile.objects.filter(pk=tile.pk).update(truth=annotation)
-    Task.objects.filter(tile=tile, state__in=[TaskState.OPEN, TaskState.LEASED], batch__state=BatchState.OPEN).update(
-        state=TaskState.SUBMITTED, reader=None, leased_until=None
-    )
+    batches = answer(tiles=[tile.pk])
     record(project=project, user=user, verb="imported truth", subject=tile, annotation=annotation.pk, boxes=len(boxes))
+    settle_answered(batches=batches)
     return annotation
 
 

@@ -6,9 +6,11 @@ What becomes a tile's truth follows from it:
 - read, then reviewed: the reading, until a reviewer's takes its place;
 - independent readers: nothing until all have read the tile. Where they say the same, the first one's reading; else a
   review starts from all that they drew, each box with the share of the readers who agree on it, and decides.
+
+Truth that is imported meanwhile answers whatever is undone of a tile, and needs no review.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 from zlib import crc32
@@ -21,6 +23,7 @@ from annotation.models import (
     Author,
     AuthorKind,
     Batch,
+    BatchState,
     Box,
     CellClass,
     Policy,
@@ -108,6 +111,33 @@ def settle(*, task: Task, annotation: Annotation | None, user: User | None) -> N
         _ask_for_reviews(task, annotation)
 
 
+def unanswered(tiles: Collection[int]) -> "QuerySet[Task]":
+    """The tasks on these tiles (keys) that truth from elsewhere answers: those that somebody has done stay theirs."""
+    return Task.objects.filter(tile__in=tiles, state__in=UNDONE).exclude(batch__state=BatchState.CLOSED)
+
+
+def answer(*, tiles: Collection[int]) -> set[int]:
+    """Count the undone tasks of tiles that have got truth from elsewhere as answered, in the caller's transaction.
+
+    Returns the keys of their batches, for `settle_answered`.
+    """
+    tasks = unanswered(tiles)
+    batches = set(tasks.values_list("batch", flat=True))
+    if batches:
+        tasks.update(state=TaskState.SUBMITTED, reader=None, leased_until=None)
+    return batches
+
+
+def settle_answered(*, batches: Collection[int]) -> None:
+    """Ask for the reviews that waited for the last reading of these batches (keys), where that was an import's answer.
+
+    As the last act of the caller's transaction: a submission holds its task before it waits for its batch.
+    """
+    waiting = Batch.objects.filter(pk__in=batches, policy=Policy.REVIEWED, review_by=ReviewBy.DISAGREEMENT)
+    for batch in waiting.filter(review_share__lt=1).order_by("pk"):
+        _review_most_different(batch)
+
+
 def settle_rest(*, batch: Batch) -> int:
     """At a batch's end, give every tile that was read, and that nobody decided on, its first reading as truth.
 
@@ -151,13 +181,17 @@ def _ask_for_reviews(task: Task, annotation: Annotation | None) -> None:
     """After a reading of a batch that is then reviewed."""
     batch = task.batch
     if batch.review_by == ReviewBy.DISAGREEMENT and batch.review_share < 1:
-        # Which of the readings differ most is known when the last one is there; two last ones wait for each other.
-        Batch.objects.select_for_update().get(pk=batch.pk)
-        if not batch.tasks.filter(kind=TaskKind.READING, state__in=UNDONE).exists():
-            for one, newest in _most_different(batch):
-                _ask_for_review(one, newest)
+        _review_most_different(batch)
     elif annotation is not None and _draw(batch, task.tile_id) < batch.review_share:
         _ask_for_review(task, annotation)
+
+
+def _review_most_different(batch: Batch) -> None:
+    """Which of the readings differ most is known when the last one is there; two last ones wait for each other."""
+    Batch.objects.select_for_update().get(pk=batch.pk)
+    if not batch.tasks.filter(kind=TaskKind.READING, state__in=UNDONE).exists():
+        for one, newest in _most_different(batch):
+            _ask_for_review(one, newest)
 
 
 def _ask_for_review(task: Task, annotation: Annotation) -> None:
@@ -184,9 +218,11 @@ def _draw(batch: Batch, tile: int) -> float:
 
 def _most_different(batch: Batch) -> list[tuple[Task, Annotation]]:
     """The share of the batch's readings that differ most from what their reader started from."""
-    tasks = list(batch.tasks.filter(kind=TaskKind.READING, state=TaskState.SUBMITTED).select_related("tile", "batch"))
+    done = batch.tasks.filter(kind=TaskKind.READING, state=TaskState.SUBMITTED)
+    tasks = list(done.select_related("tile__truth", "batch"))
     newest = {one.task_id: one for one in Annotation.objects.filter(task__in=tasks).order_by("revision")}
-    tasks = [task for task in tasks if task.pk in newest]  # an import may have answered a task
+    # An import may have answered a task, or have taken the place of a reading: that is decided.
+    tasks = [task for task in tasks if task.pk in newest and not _is_from_elsewhere(task.tile.truth, batch)]
     after = readings_of([newest[task.pk] for task in tasks])
     drawn = dict(zip([task.pk for task in tasks], after, strict=True))
     started = [task for task in tasks if task.pre_label is not None]
@@ -209,12 +245,19 @@ def _settle_independent(task: Task, user: User | None) -> None:
         return
     found = consensus_of(readings_of(annotations))
     agreed = len(annotations) == len(tasks) and found.unanimous
+    if not agreed and _is_from_elsewhere(tile.truth, task.batch):
+        return
     _tasks_on(task, TaskKind.REVIEW).filter(state=TaskState.OPEN).delete()  # of readings that changed since
     Tile.objects.filter(pk=tile.pk).update(truth=annotations[0] if agreed else None)
     if agreed:
         record(project=task.batch.project, user=user, verb="agreed", subject=tile, readers=len(annotations))
     else:
         _ask_for_review(task, _write_consensus(task, annotations, found))
+
+
+def _is_from_elsewhere(truth: Annotation | None, batch: Batch) -> bool:
+    """Whether a tile's truth was imported or restored since the batch was made: readings that differ do not undo it."""
+    return truth is not None and truth.task_id is None and truth.submitted_at >= batch.created_at
 
 
 def _write_consensus(task: Task, annotations: Sequence[Annotation], found: Consensus) -> Annotation:

@@ -239,6 +239,28 @@ def test_at_the_end_an_undecided_tile_keeps_its_first_reading(project, readers):
     assert Event.objects.get(verb="closed batch").data == {"first_readings_taken": 2}
 
 
+@pytest.mark.parametrize("before", [[HERE], []])
+def test_truth_that_is_imported_meanwhile_stays_when_a_reader_who_differs_submits_after_it(project, readers, before):
+    batch = make_batch(project, TWO, tiles=1)
+    for box in before:
+        read(batch, readers[0], box)
+    begun = claim_next(batch=batch, reader=readers[1])
+    imported = factories.make_truth(begun.tile, FAR)
+    late = factories.submit_task(Task.objects.get(pk=begun.pk), readers[1], HERE, FAR)
+    assert truth_of(begun.tile) == imported
+    assert late.task_id == begun.pk  # a reading of its own, to be compared
+    assert not batch.tasks.filter(kind=REVIEW).exists()
+
+
+def test_truth_from_before_the_batch_is_replaced_by_what_its_readers_agree_on(project, readers):
+    tile = factories.make_tile(project)
+    factories.make_truth(tile, FAR)
+    batch = factories.make_batch(project, [tile], policy=TWO)
+    first = read(batch, readers[0], HERE)
+    read(batch, readers[1], HERE)
+    assert truth_of(tile) == first
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_last_readers_at_once_settle_the_tile_once():
     project = factories.make_project()
@@ -354,6 +376,29 @@ def test_the_readings_that_differ_most_from_the_model_are_reviewed_once_all_are_
     skip(task=claim_next(batch=batch, reader=readers[1]), user=readers[1], reason="thick")
     review = batch.tasks.get(kind=REVIEW)
     assert review.position == 1
+
+
+@pytest.mark.parametrize("state", [BatchState.OPEN, BatchState.DRAFT, BatchState.CLOSED])
+def test_an_import_answers_what_is_undone_but_in_closed_batches(project, state):
+    batch = make_batch(project, ReadingPolicy(), tiles=1, state=state)
+    task = batch.tasks.select_related("tile").get()
+    factories.make_truth(task.tile, HERE)
+    task.refresh_from_db()
+    assert task.state == ("open" if state == BatchState.CLOSED else "submitted")
+
+
+def test_an_import_that_answers_the_last_reading_lets_the_reviews_be_made(project, readers):
+    policy = ReadingPolicy("reviewed", review_share=0.5, review_by="disagreement")
+    batch = make_batch(project, policy, tiles=4)
+    tasks = list(batch.tasks.select_related("tile"))
+    for _ in range(3):
+        read(batch, readers[0], HERE)
+    factories.make_truth(tasks[0].tile, FAR)  # in the place of a reading
+    assert not batch.tasks.filter(kind=REVIEW).exists()
+    imported = factories.make_truth(tasks[3].tile, FAR)
+    reviewed = batch.tasks.get(kind=REVIEW)  # half of the two readings that count
+    assert reviewed.tile in (tasks[1].tile, tasks[2].tile)
+    assert truth_of(tasks[3].tile) == imported
 
 
 # Assigning
