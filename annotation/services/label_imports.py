@@ -59,6 +59,7 @@ from annotation.services.label_plans import (
     listed,
     make_plan,
 )
+from annotation.services.policies import answer, settle_answered, unanswered
 from annotation.services.slides import display_name, enter_slide, store_slide
 from annotation.services.storage import discard, held, keep_upload, store, work_dir
 
@@ -381,7 +382,7 @@ def _write_plan(running: RunningJob, plan: Plan, settings: ImportSettings) -> di
         raise FormatError(plan.problems)
     # Another import may have written the very same.
     if not plan.is_all_there and plan.digest() != job.arguments["digest"]:
-        raise JobError("The project has changed since the dry run: make a new one.", code="changed")
+        raise _changed()
     result = _result(job, plan)
     fresh = [one for one in plan.tiles if not one.already]
     stored: dict[str, list[str]] = {}
@@ -392,9 +393,11 @@ def _write_plan(running: RunningJob, plan: Plan, settings: ImportSettings) -> di
                 stored[one.new.digest] = store_slide(project=project, checked=one.new)
         running.report(0.9, f"writing {len(fresh)} annotations", at_once=True)
         with transaction.atomic():
+            batches: set[int] = set()
             for start in range(0, len(fresh), _CHUNK):
                 running.note(0.9 + 0.1 * start / len(fresh), f"writing {len(fresh)} annotations")
-                _write_some(running.job, fresh[start : start + _CHUNK], stored, settings)
+                batches |= _write_some(running.job, fresh[start : start + _CHUNK], stored, settings)
+            settle_answered(batches=batches)
             if fresh:
                 counts = {"tiles": len(fresh), "boxes": sum(one.box_count for one in fresh)}
                 subject = running.job.subject
@@ -407,6 +410,10 @@ def _write_plan(running: RunningJob, plan: Plan, settings: ImportSettings) -> di
         _forget(project, stored)
         raise
     return result
+
+
+def _changed() -> JobError:
+    return JobError("The project has changed since the dry run: make a new one.", code="changed")
 
 
 def _result(job: Job, plan: Plan) -> dict[str, Any]:
@@ -430,14 +437,21 @@ def _forget(project: Project, stored: dict[str, list[str]]) -> None:
 def _author(job: Job, settings: ImportSettings) -> Author:
     if settings.reader is not None:
         return author_of(user=User.objects.get(pk=settings.reader))
-    author, _ = Author.objects.get_or_create(project=job.project, kind=AuthorKind.IMPORT, name=job.subject[:150])
+    # What readers start from is a model's to all who look: hidden from blind readers, and nobody's reading.
+    kind = AuthorKind.MODEL if settings.becomes == "pre-labels" else AuthorKind.IMPORT
+    author, _ = Author.objects.get_or_create(project=job.project, kind=kind, name=job.subject[:150])
     return author
 
 
 def _write_some(
     job: Job, planned: Sequence[PlannedTile], stored: dict[str, list[str]], settings: ImportSettings
-) -> None:
-    """Write the annotations of these tiles, in the caller's transaction."""
+) -> set[int]:
+    """Write the annotations of these tiles, in the caller's transaction; returns the batches whose tasks they answer.
+
+    Raises JobError when a tile has another truth than the plan says.
+    """
+    if settings.becomes == "truth":
+        _hold(planned)
     author, numbers = _author(job, settings), job.project.taxonomy.class_keys
     keys: list[int] = []
     for one in planned:
@@ -462,16 +476,23 @@ def _write_some(
     )
     names = ("annotation_id", "cell_class_id", "x", "y", "width", "height", "score", "change")
     insert_rows(Box, names, zip(*columns, strict=False))
-    _take_effect(author, annotations, keys, settings)
+    return _take_effect(author, annotations, keys, settings)
+
+
+def _hold(planned: Sequence[PlannedTile]) -> None:
+    """Let no one give the tiles a truth until all is written. Raises JobError where somebody has, since the plan."""
+    replaced = {one.tile: one.replaces for one in planned if one.tile is not None}
+    # The tasks first, as a submission does it: two that hold what the other one waits for would never end.
+    list(unanswered(list(replaced)).order_by("pk").select_for_update(of=("self",)).values_list("pk", flat=True))
+    tiles = Tile.objects.filter(pk__in=replaced).order_by("pk").select_for_update()
+    if dict(tiles.values_list("pk", "truth")) != replaced:
+        raise _changed()
 
 
 def _insert_annotations(
     author: Author, planned: Sequence[PlannedTile], keys: list[int], settings: ImportSettings
 ) -> list[int]:
     """Insert an annotation for each of the tiles; returns their keys."""
-    supersedes: dict[int, int | None] = {}
-    if settings.becomes == "truth":
-        supersedes = dict(Tile.objects.filter(pk__in=keys).values_list("pk", "truth"))
     native, now = connection.features.has_native_uuid_field, connection.ops.adapt_datetimefield_value(timezone.now())
     counts = {one.box_count for one in planned}
     efforts = {one: json.dumps({} if settings.becomes == "pre-labels" else _effort(one)) for one in counts}
@@ -493,7 +514,7 @@ def _insert_annotations(
                 one.uuid if native else one.uuid.hex,
                 key,
                 author.pk,
-                supersedes.get(key),
+                one.replaces,
                 now,
                 0.0,
                 0.0,
@@ -510,16 +531,20 @@ def _effort(boxes: int) -> dict[str, int]:
     return dict.fromkeys(Change.values, 0) | {Change.ADDED.value: boxes, "deleted": 0}
 
 
-def _take_effect(author: Author, annotations: list[int], keys: list[int], settings: ImportSettings) -> None:
-    """Make them the tiles' truth and answer open tasks, or show them in the tasks that nobody has begun."""
+def _take_effect(author: Author, annotations: list[int], keys: list[int], settings: ImportSettings) -> set[int]:
+    """Make them the tiles' truth and answer open tasks, or show them in the tasks that nobody has begun.
+
+    Returns the keys of the batches whose tasks are answered.
+    """
     # The newest of this author on the tile; a list of their keys would be gone through anew for each tile.
     first, last = min(annotations), max(annotations)
     written = Annotation.objects.filter(author=author, pk__gte=first, pk__lte=last).order_by("-pk").values("pk")
     if settings.becomes == "truth":
         own = written.filter(tile=OuterRef("pk"))[:1]
         Tile.objects.filter(pk__in=keys).update(truth=Subquery(own))
-        concerned_tasks("truth", keys).update(state=TaskState.SUBMITTED, reader=None, leased_until=None)
-    elif settings.becomes == "pre-labels":
+        return answer(tiles=keys)
+    if settings.becomes == "pre-labels":
         tasks = list(concerned_tasks("pre-labels", keys).values_list("pk", flat=True))
         shown = written.filter(tile=OuterRef("tile"))[:1]
         Task.objects.filter(pk__in=tasks, state=TaskState.OPEN, revision=0).update(pre_label=Subquery(shown))
+    return set()

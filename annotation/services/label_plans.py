@@ -17,10 +17,11 @@ import numpy as np
 
 from annotation.formats.reading import ImageTree
 from annotation.formats.records import FormatError, Problem
-from annotation.models import Annotation, BatchState, Project, Slide, Task, TaskKind, TaskState, Tile, Tiling
+from annotation.models import Annotation, BatchState, Patient, Project, Slide, Task, TaskKind, TaskState, Tile, Tiling
 from annotation.services.exports import place_name
 from annotation.services.kept_tiles import BOX_COLUMNS, Block, KeptTiles, ReadAs
-from annotation.services.slides import CheckedSlide, SlideFacts, check_slide
+from annotation.services.policies import unanswered
+from annotation.services.slides import CheckedSlide, SlideFacts, check_slide, patient_code_from
 from annotation.services.storage import sha256_of
 from annotation.slides.reader import SlideError
 
@@ -101,9 +102,11 @@ class TileMatcher:
         self._by_name: dict[str, KnownTile] = {}
         self._by_content: dict[str, KnownTile] = {}
         self._by_stem: dict[str, list[KnownTile]] = {}
-        slides = Slide.objects.filter(project=project).values_list("pk", "sha256", "name", "tiling")
-        self.slides = {pk: (sha256, name) for pk, sha256, name, _ in slides}
-        images = {pk for pk, _, _, tiling in slides if tiling == Tiling.IMAGE}
+        slides = Slide.objects.filter(project=project).values_list("pk", "sha256", "name", "tiling", "patient__locked")
+        self.slides = {pk: (sha256, name) for pk, sha256, name, _, _ in slides}
+        self._locked = {pk for pk, *_, locked in slides if locked}
+        self._locked_patients = set(Patient.objects.filter(project=project, locked=True).values_list("code", flat=True))
+        images = {pk for pk, _, _, tiling, _ in slides if tiling == Tiling.IMAGE}
         rows = Tile.objects.filter(slide__project=project).order_by()
         for values in rows.values_list("pk", "slide_id", "x", "y", "width", "height").iterator(_CHUNK):
             tile = KnownTile(*values)
@@ -117,6 +120,12 @@ class TileMatcher:
         """Width and height in px of the tile of this name; None without one, or with several."""
         found = [self._by_name[name]] if name in self._by_name else self._by_stem.get(name, [])
         return (found[0].width, found[0].height) if len(found) == 1 else None
+
+    def is_locked(self, tile: KnownTile | None, new: CheckedSlide | None) -> bool:
+        """Whether a tile, or the patient of a new image, is in the locked test set."""
+        if tile is not None:
+            return tile.slide in self._locked
+        return new is not None and (new.facts.patient or patient_code_from(new.name)) in self._locked_patients
 
     def find(self, name: str, slide: str | None, content: str | None, *, by_stem: bool) -> KnownTile | None:
         """The tile that labels are of: by its name, its slide where they state one, and the sha256 of its image.
@@ -143,14 +152,14 @@ class PlannedTile:
     """One annotation that will be written: onto a tile of the project, or with a new image.
 
     `packed`: float64 rows of class number, x, y, width, height (tile px) and score, -1 for none. As objects, a million
-    boxes would take too much memory. `replaces`: the tile has a truth.
+    boxes would take too much memory. `replaces`: the truth (key) whose place it takes.
     """
 
     uuid: UUID
     tile: int | None
     new: CheckedSlide | None
     packed: bytes
-    replaces: bool = False
+    replaces: int | None = None
     already: bool = False
 
     @property
@@ -184,13 +193,15 @@ class Plan:
         for start in range(0, len(self.tiles), _CHUNK):
             some = self.tiles[start : start + _CHUNK]
             known = set(Annotation.objects.filter(uuid__in=[one.uuid for one in some]).values_list("uuid", flat=True))
-            keys = [one.tile for one in some if one.tile is not None]
-            with_truth = set(Tile.objects.filter(pk__in=keys, truth__isnull=False).values_list("pk", flat=True))
             for one in some:
-                one.already, one.replaces = one.uuid in known, one.tile in with_truth
+                one.already = one.uuid in known
             fresh = [one for one in some if not one.already]
             if becomes == "truth":
-                self.replaced += sum(one.replaces for one in fresh)
+                tiles = Tile.objects.filter(pk__in=[one.tile for one in fresh if one.tile is not None])
+                truths: dict[int | None, int | None] = dict(tiles.values_list("pk", "truth"))
+                for one in fresh:
+                    one.replaces = truths.get(one.tile)
+                self.replaced += sum(one.replaces is not None for one in fresh)
             self.tasks += concerned_tasks(becomes, [one.tile for one in fresh if one.tile is not None]).count()
 
     def as_json(self, project: Project) -> dict[str, Any]:
@@ -224,10 +235,11 @@ class Plan:
         } | listed(problems=self.problems, unmatched=self.unmatched, left_out=self.left_out, cut=self.cut)
 
     def digest(self) -> str:
-        """Alike for two plans that write the same."""
-        digest = hashlib.sha256(str(self.replaced).encode())
+        """Alike for two plans that write the same in the place of the same."""
+        digest = hashlib.sha256()
         for one in self.tiles:
             digest.update(one.uuid.bytes + bytes((one.already, one.new is not None)))
+            digest.update(f"{one.tile} {one.replaces},".encode())
         return digest.hexdigest()
 
 
@@ -403,7 +415,10 @@ class _Planner:
         return None
 
     def _free(self, name: str, target: _Target) -> _Target | None:
-        """The target, if no other labels are of it."""
+        """The target, if no other labels are of it and it may get such."""
+        if self._settings.becomes == "pre-labels" and self._matcher.is_locked(*target):
+            self._problem("the tile is in the locked test set: its readers never start from a model's boxes")
+            return None
         key = target.tile.pk if target.tile else target.new.digest if target.new else ""
         other = self._taken.setdefault(key, name)
         if other != name:
@@ -426,10 +441,11 @@ class _Planner:
 
 def concerned_tasks(becomes: str, tiles: list[int]) -> Any:
     """The tasks that an import changes: those that a truth answers, or that a pre-label can still be shown in."""
-    tasks = Task.objects.filter(tile__in=tiles)
     if becomes == "truth":
-        return tasks.filter(state__in=[TaskState.OPEN, TaskState.LEASED], batch__state=BatchState.OPEN)
+        return unanswered(tiles)
+    tasks = Task.objects.filter(tile__in=tiles)
     if becomes == "pre-labels":
+        tasks = tasks.filter(tile__slide__patient__locked=False)
         # A reader who has begun would see other boxes than those that the work started from.
         untouched = tasks.filter(state=TaskState.OPEN, revision=0, kind=TaskKind.READING, blind=False, drafts=None)
         return untouched.exclude(batch__state=BatchState.CLOSED)

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 from PIL import Image
 
-from annotation.models import Annotation, AuthorKind, Box, Event, Job, JobState, Slide, Tile
+from annotation.models import Annotation, AuthorKind, BatchState, Box, Event, Job, JobState, Role, Slide, Tile
+from annotation.selectors import annotations_shown_to
 from annotation.services import jobs, label_imports
 from annotation.services.export_choice import ExportChoice
-from annotation.services.exports import TrainingFacts, write_archive
+from annotation.services.exports import TrainingFacts, labelled_tiles, write_archive
 from annotation.services.jobs import JobError, cancel_job, run_job
 from annotation.services.label_imports import (
     UploadRefused,
@@ -29,7 +30,8 @@ from annotation.services.label_imports import (
     run_label_import,
     stage_labels,
 )
-from annotation.services.label_plans import ImportSettings
+from annotation.services.label_plans import ImportSettings, concerned_tasks
+from annotation.services.policies import ReadingPolicy
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -230,6 +232,69 @@ def test_pre_labels_are_shown_in_the_tasks_that_nobody_has_begun(project):
     assert batch.tasks.get(tile=begun).pre_label is None
     first.refresh_from_db()
     assert first.truth is None
+
+
+def named(*tiles):
+    """Files with one box of a model on each of these plain images."""
+    boxes = {f"{Path(tile.slide.name).stem}.txt": "0 0.5 0.5 0.5 0.5 0.75" for tile in tiles}
+    return {"classes.txt": "neutrophil\n"} | boxes
+
+
+def test_pre_labels_are_a_models_boxes_that_blind_readers_do_not_see(project):
+    tile, reader = factories.make_image(project), factories.make_member(project)
+    batch = factories.make_batch(project, [tile])
+    batch.tasks.update(blind=True)
+    written = import_all(project, named(tile), becomes="pre-labels")
+    assert written.result["tasks"] == 0
+    drawn = tile.annotations.select_related("author").get()
+    assert (drawn.author.kind, drawn.author.name) == (AuthorKind.MODEL, "labels.zip")
+    assert list(annotations_shown_to(reader, Role.ANNOTATOR, tile)) == []
+    assert list(annotations_shown_to(reader, Role.REVIEWER, tile)) == [drawn]
+
+
+def test_pre_labels_are_no_readers_annotations_in_an_export(project):
+    first, second = factories.make_image(project), factories.make_image(project)
+    import_all(project, named(first), becomes="pre-labels")
+    import_all(project, named(second))
+    choice = ExportChoice("csv", annotations="readers")
+    count, tiles = labelled_tiles(project, choice, parts={})
+    assert (count, [tile.extra["slide"] for tile in tiles]) == (1, [second.slide.name])
+
+
+def test_pre_labels_on_tiles_of_the_locked_test_set_are_refused(project):
+    patient = factories.make_patient(project, locked=True)
+    locked, other = factories.make_image(project, patient=patient), factories.make_image(project)
+    task = factories.make_batch(project, [locked], purpose="test").tasks.get()
+    job = read(project, named(locked, other))
+    refused = dry_run(job, becomes="pre-labels").result
+    source = f"{Path(locked.slide.name).stem}.txt"
+    reason = "the tile is in the locked test set: its readers never start from a model's boxes"
+    assert (refused["problems"], refused["tasks"]) == ([f"{source}: {reason}"], 0)
+    assert not concerned_tasks("pre-labels", [locked.pk]).exists()
+    assert list(concerned_tasks("truth", [locked.pk])) == [task]
+    assert dry_run(job).result["problems"] == []
+    images = yolo("0 0.5 0.5 0.5 0.5")
+    for becomes, wanted in (("pre-labels", [f"labels/a.txt: {reason}"]), ("truth", [])):
+        tried = dry_run(read(project, images), becomes=becomes, targets="new", patient=patient.code)
+        assert tried.result["problems"] == wanted
+
+
+def test_truth_answers_what_waits_in_a_batch_that_is_being_prepared(project):
+    tile = factories.make_image(project)
+    task = factories.make_batch(project, [tile], state=BatchState.DRAFT).tasks.get()
+    written = import_all(project, named(tile))
+    task.refresh_from_db()
+    assert (written.result["tasks"], task.state, task.reader) == (1, "submitted", None)
+
+
+def test_the_reviews_are_made_where_an_import_answers_the_last_reading(project):
+    reader, first, last = factories.make_member(project), factories.make_image(project), factories.make_image(project)
+    policy = ReadingPolicy("reviewed", review_share=0.8, review_by="disagreement")
+    batch = factories.make_batch(project, [first, last], policy=policy)
+    factories.submit_task(batch.tasks.get(tile=first), reader, (0, 10, 10, 20, 20))
+    assert not batch.tasks.filter(kind="review").exists()
+    import_all(project, named(last))
+    assert [task.tile for task in batch.tasks.filter(kind="review")] == [first]
 
 
 def test_what_the_boxes_are_counted_from_moves_them_by_one_pixel(project):
@@ -493,7 +558,7 @@ def killed_while_writing(job, monkeypatch, after):
         calls.append(args)
         if len(calls) > after:
             raise Killed
-        write(*args)
+        return write(*args)
 
     with monkeypatch.context() as patched:
         patched.setattr(label_imports, "_write_some", write_and_die)
@@ -559,8 +624,9 @@ def test_an_import_that_is_cancelled_while_it_is_written_leaves_nothing(project,
     write = label_imports._write_some
 
     def write_and_cancel(*args):
-        write(*args)
+        answered = write(*args)
         cancel_job(job=job, user=None)  # in the same transaction: what is rolled back with it
+        return answered
 
     monkeypatch.setattr(label_imports, "_write_some", write_and_cancel)
     run(job)
@@ -671,6 +737,37 @@ def test_a_project_that_has_changed_since_the_dry_run_needs_a_new_one(project):
     assert (job.state, job.error_code) == (JobState.FAILED, "changed")
     tile.refresh_from_db()
     assert tile.truth == truth
+
+
+def test_a_truth_that_was_corrected_since_the_dry_run_is_not_replaced(project):
+    tile = factories.make_image(project)
+    factories.make_truth(tile, (1, 5, 5, 20, 20))
+    tried = dry_run(read(project, named(tile)))
+    corrected = factories.make_truth(tile, (0, 5, 5, 20, 20))
+    job = run(queue_writing(tried=tried, user=None))
+    assert (job.state, job.error_code) == (JobState.FAILED, "changed")
+    tile.refresh_from_db()
+    assert tile.truth == corrected
+    again = dry_run(Job.objects.get(pk=job.arguments["read"]))
+    assert run(queue_writing(tried=again, user=None)).state == JobState.SUCCEEDED
+    tile.refresh_from_db()
+    assert tile.truth.supersedes == corrected
+
+
+def test_a_truth_that_is_corrected_at_the_last_moment_is_not_replaced(project, monkeypatch):
+    tile = factories.make_image(project)
+    job = queue_writing(tried=dry_run(read(project, named(tile))), user=None)
+    made, note = [], jobs.RunningJob.note
+
+    def correct_and_note(*args):
+        made.append(factories.make_truth(tile, (0, 5, 5, 20, 20)))
+        note(*args)
+
+    monkeypatch.setattr(jobs.RunningJob, "note", correct_and_note)
+    run(job)
+    assert (job.state, job.error_code) == (JobState.FAILED, "changed")
+    assert [one.author.name for one in tile.annotations.all()] == []  # what this transaction wrote went with it
+    assert len(made) == 1
 
 
 def test_files_that_are_gone_are_said_to_be(project):
