@@ -8,7 +8,7 @@ from itertools import islice
 from django.db import transaction
 from django.db.models import OuterRef, Subquery, prefetch_related_objects
 
-from annotation.models import Annotation, Batch, Box, Tile
+from annotation.models import Annotation, Batch, Box, Task, Tile
 from annotation.services.annotations import MAX_BOXES, MIN_SIDE, pre_label_uuid
 from annotation.services.tiles import read_tiles
 from inference.engine.detector import Detections, Detector
@@ -52,7 +52,9 @@ def pre_label_batch(*, batch: Batch, version: ModelVersion, on_progress: Progres
         on_progress(labelled, len(todo))
     own = Annotation.objects.filter(author=version.author, tile=OuterRef("tile")).values("pk")
     seen = [task.pk for task in tasks if not task.blind]  # of the others the boxes are kept, to compare
-    untouched.filter(pk__in=seen).update(pre_label=Subquery(own))
+    keys = list(untouched.filter(pk__in=seen).values_list("pk", flat=True))
+    # By conditions on the rows alone: those are asked again of a task that somebody leases while its row is waited for.
+    Task.objects.filter(pk__in=keys, state="open", revision=0).update(pre_label=Subquery(own))
     return labelled
 
 

@@ -1,8 +1,11 @@
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from django.core.files.storage import default_storage
+from django.db import connection, transaction
 from PIL import Image
 
 from annotation.models import Annotation, Box, Draft, Task, Tile
@@ -109,6 +112,43 @@ def test_what_somebody_begins_meanwhile_keeps_what_they_were_shown(batch, versio
 
     pre_label_batch(batch=batch, version=version, on_progress=begin)
     assert batch.tasks.get(pre_label=None) == leased[0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_somebody_begins_at_the_last_moment_keeps_what_they_were_shown(smear, told):
+    """Their lease is not yet committed when the boxes are given out; on PostgreSQL its row is then waited for."""
+    told((1, 10, 20, 30, 40, 0.9))
+    project = factories.make_project()
+    batch = factories.make_batch(project, factories.make_slide(project, file=smear).tiles.all())
+    version, reader = factories.make_version(project, current=True), factories.make_member(project)
+    leased = threading.Event()
+
+    def begin():
+        try:
+            with transaction.atomic():
+                claim_next(batch=batch, reader=reader)
+                leased.set()
+                wait_until_waited_for()
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    assert leased.wait(10)
+    label(batch, version)
+    thread.join()
+    assert batch.tasks.get(pre_label=None).state == "leased"
+
+
+def wait_until_waited_for():
+    """At most 5 seconds; SQLite cannot tell, and lets nobody write anyway."""
+    for _ in range(100 if connection.vendor == "postgresql" else 1):
+        time.sleep(0.05)
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))")
+                if cursor.fetchone():
+                    return
 
 
 def test_a_draft_that_waits_keeps_the_boxes_that_it_began_with(batch, version, told):
