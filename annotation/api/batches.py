@@ -30,7 +30,8 @@ from annotation.services.annotations import (
     skip,
     submit,
 )
-from annotation.services.batches import ROLE_FOR, claim_next, close_batch
+from annotation.services.batches import ROLE_FOR, claim_next, stop_batch
+from annotation.services.projects import NotAllowed
 
 MAX_HELD = 1000
 EFFORT = "active_seconds, wall_seconds, keys, clicks; what is missing counts as nothing."
@@ -171,14 +172,16 @@ class CloseBatch(View):
     @writes(
         None,
         {200: BatchRow, 409: Error},
-        about="Hand out no more tasks of a batch, as its page does; what is submitted stays; for leads",
+        about="Hand out no more tasks of an open batch, as its page does; what is submitted stays; for leads",
         name="close_batch",
         example=BATCH,
     )
     def post(self, request: Request, pk: int) -> Response:
         batch = get_for(request.user, _batches(), pk, Role.LEAD)
-        if not close_batch(batch=batch, user=request.user):
-            raise Refused(f"{batch} is closed already.")
+        try:
+            stop_batch(batch=batch, user=request.user)
+        except NotAllowed as error:
+            raise Refused(str(error)) from error
         return Response(BatchRow(_batches().get(pk=pk)).data)
 
 

@@ -121,6 +121,19 @@ def close_batch(*, batch: Batch, user: User | None = None) -> bool:
     return bool(changed)
 
 
+@transaction.atomic
+def stop_batch(*, batch: Batch, user: User | None) -> None:
+    """Close a batch that is handed out, by itself. Raises NotAllowed in any other state.
+
+    A draft goes on with its round, or is given up with it: closed alone, it would leave the round without an end.
+    """
+    here = Batch.objects.select_for_update().get(pk=batch.pk)
+    if here.state == BatchState.DRAFT:
+        raise NotAllowed(f"{batch} has not been opened yet: to give it up, cancel its round.")
+    if not close_batch(batch=batch, user=user):
+        raise NotAllowed(f"{batch} is closed already.")
+
+
 def hold_pool(*, project: Project) -> None:
     """Let nobody else take tiles from the project's pool until the caller's transaction ends."""
     # Not the key: what names the project, as each submission's event does, can be written meanwhile.

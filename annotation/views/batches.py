@@ -14,13 +14,7 @@ from annotation.agreement_report import as_csv, report_of
 from annotation.models import Batch, BatchState, Role, TaskKind, TaskState, User
 from annotation.prepared import Prepared
 from annotation.selectors import readers_of
-from annotation.services.batches import (
-    assign_tasks,
-    close_batch,
-    has_work_for,
-    progress_of,
-    reopen_batch,
-)
+from annotation.services.batches import assign_tasks, has_work_for, progress_of, reopen_batch, stop_batch
 from annotation.services.policies import in_words
 from annotation.services.projects import NotAllowed
 from annotation.views.request import SignedIn, page_of
@@ -107,8 +101,7 @@ def _act(request: SignedIn, pk: int, act: Callable[[Batch], str]) -> HttpRespons
 @require_POST
 def batch_close(request: SignedIn, pk: int) -> HttpResponse:
     def act(found: Batch) -> str:
-        if not close_batch(batch=found, user=request.user):
-            raise NotAllowed(f"{found} was not open.")
+        stop_batch(batch=found, user=request.user)
         return f"{found} is closed. What is submitted stays; it can be reopened."
 
     return _act(request, pk, act)

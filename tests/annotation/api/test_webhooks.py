@@ -113,3 +113,11 @@ def test_a_batch_is_closed_once(project, lead):
     batch.refresh_from_db()
     assert batch.state == BatchState.CLOSED
     assert lead.send("batch_close", batch.pk).status_code == 409
+
+
+def test_a_draft_batch_is_not_closed_by_itself(project, lead):
+    batch = factories.make_batch(project, state=BatchState.DRAFT)
+    answer = lead.send("batch_close", batch.pk)
+    assert (answer.status_code, "cancel its round" in answer.json()["error"]) == (409, True)
+    batch.refresh_from_db()
+    assert batch.state == BatchState.DRAFT

@@ -29,9 +29,16 @@ def test_close_works(client, batch):
     assert batch.state == BatchState.CLOSED
 
 
-def test_a_closed_batch_says_that_it_was_not_open(client, batch):
+def test_a_closed_batch_says_so(client, batch):
     close(client, batch)
-    assert "was not open" in close(client, batch)
+    assert "is closed already" in close(client, batch)
+
+
+def test_a_draft_is_given_up_with_its_round_only(client, batch):
+    draft = factories.make_batch(batch.project, state=BatchState.DRAFT)
+    factories.make_round(batch.project, batch=draft, state=RoundState.REVIEWING)
+    assert "cancel its round" in close(client, draft)
+    assert draft.state == BatchState.DRAFT
 
 
 def test_a_rounds_batch_is_stopped_and_reopened_while_it_is_annotated(client, batch):
