@@ -3,6 +3,7 @@
 # mypy: disable-error-code="no-untyped-call"
 
 import io
+import random
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from inference.engine.runtime import Cores, quiet_ultralytics, torch_device
@@ -163,12 +165,27 @@ class CellTraining(DetectionTrainer):
         return batch
 
     def run_callbacks(self, event: str) -> None:
-        """Nothing but our own: a look at `should_stop` before every batch, the report after every epoch."""
-        if event == "on_train_batch_start":
+        """Nothing but our own: chance before every epoch, a look at `should_stop` before every batch, then a report."""
+        if event == "on_train_epoch_start":
+            self._draw_anew()
+        elif event == "on_train_batch_start":
             self._stop_if_asked()
             self._cores.share()
         elif event == "on_fit_epoch_end" and is_first():
             self._report()
+
+    def _draw_anew(self) -> None:
+        """Let the chance of an epoch depend on the seed and its number alone: a resumed training then is the same one.
+
+        Each of several processes has its own. The loader keeps one iterator for all epochs, and takes a number from its
+        generator when it makes it: made anew in every epoch, the order of the tiles follows the same draws.
+        """
+        chance = np.random.default_rng([self._config.seed, self.epoch, max(RANK, 0)])
+        random.seed(int(chance.integers(2**32)))
+        np.random.seed(int(chance.integers(2**32)))
+        torch.manual_seed(int(chance.integers(2**32)))
+        self.train_loader.generator.manual_seed(int(chance.integers(2**32)))
+        self.train_loader.reset()
 
     def validate(self) -> tuple[Any, Any]:
         """Validate every few epochs and at the end; in between there is no fitness."""

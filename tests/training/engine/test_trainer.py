@@ -14,6 +14,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from inference.engine.detector import WeightsError, load_detector
 from tests.training.engine.cells import CLASSES, SIDE, draw_tile, small_dataset, training_tile
+from training.engine.cell_tiles import CellTiles
 from training.engine.dataset import write_dataset
 from training.engine.metrics import evaluate
 from training.engine.trainer import Cancelled, Progress, TrainingConfig, TrainingError, outcome, train
@@ -41,6 +42,11 @@ def run(data_yaml: Path, config: TrainingConfig, folder: Path, kill_after: int =
 def tensors(weights: Path) -> dict[str, torch.Tensor]:
     model = torch.load(weights, weights_only=False)["model"]
     return dict(model.state_dict())
+
+
+def same(first: Path, second: Path) -> bool:
+    one, other = tensors(first), tensors(second)
+    return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +160,27 @@ class TestResuming:
         weights, seen = run(data_yaml, config, tmp_path)
         assert [progress.epoch for progress in seen] == [3, 4]
         assert weights.is_file()
+
+    def test_it_comes_to_the_very_same_weights(self, data_yaml: Path, tmp_path: Path) -> None:
+        config = replace(SMALL, epochs=4)
+        weights, whole = run(data_yaml, config, tmp_path / "whole")
+        for epochs in (1, 2):
+            with pytest.raises(Killed):
+                run(data_yaml, config, tmp_path / "killed", kill_after=epochs)
+        resumed, seen = run(data_yaml, config, tmp_path / "killed")
+        assert [progress.losses for progress in seen] == [progress.losses for progress in whole[2:]]
+        assert same(weights, resumed)
+
+    def test_every_epoch_shows_the_tiles_in_another_order(
+        self, data_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shown: list[int] = []
+        read = CellTiles.get_image_and_label
+        monkeypatch.setattr(CellTiles, "get_image_and_label", lambda self, at: (shown.append(at), read(self, at))[1])
+        run(data_yaml, replace(SMALL, epochs=3, mosaic=0.0, validate_every=9), tmp_path)
+        orders = [tuple(shown[start : start + 8]) for start in (0, 8, 16)]
+        assert all(sorted(order) == list(range(8)) for order in orders)
+        assert len(set(orders)) == 3
 
     def test_the_optimiser_and_the_moving_average_are_taken_up_as_they_were(
         self, data_yaml: Path, tmp_path: Path
