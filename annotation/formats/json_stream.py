@@ -161,3 +161,28 @@ def stream_list(path: LabelFile, file: str, limit: int, wanted: str) -> Iterator
                 raise text.problem(f"expected a list of {wanted}")
             yield entry
         text.finish()
+
+
+def find_value(path: LabelFile, file: str, key: str, limit: int) -> object:
+    """What a top-level object has under `key`, None without it; what comes after it is not read.
+
+    Raises FormatError when the file up to there is not valid JSON, or larger than `limit` bytes.
+    """
+    with opened(path, file) as handle:
+        text = _Text(bounded_text(handle, file, limit), file)
+        text.expect("{")
+        more = not text.take("}")
+        while more:
+            if text.peek() != '"':
+                raise text.invalid("expecting a name in double quotes")
+            name = text.value()
+            text.expect(":")
+            if name == key:
+                return text.value()
+            if text.peek() == "[":
+                for _ in text.entries():
+                    pass
+            else:
+                text.value()
+            more = text.take(",")
+    return None

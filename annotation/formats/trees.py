@@ -16,6 +16,7 @@ from annotation.formats.crops import CROP_TABLE
 from annotation.formats.csv_table import has_boxes, read_csv_file
 from annotation.formats.cvat import read_cvat_file
 from annotation.formats.files import FileTree, TreeFile
+from annotation.formats.json_stream import find_value
 from annotation.formats.label_studio import read_label_studio_file
 from annotation.formats.reading import BadBoxes, ImageTree, Keep, Reading, opened, read_class_list
 from annotation.formats.records import SPLITS, Dataset, FormatError, Problem
@@ -33,6 +34,8 @@ TREE_FORMATS = {
 }
 _HEAD_BYTES = 64 * 1024
 _HEADS = 1000
+_MANIFEST_BYTES = 512 * 1024 * 1024
+_OWN = re.compile(rb'^\{\s*"made_by": "Marrowloop"')
 _OWN_FORMAT = re.compile(rb'"made_by": "Marrowloop"(?s:.*)"choice": \{\s*"format": "((?:labelimg-)?voc)"')
 _SPLIT_FOLDERS = [[split] for split in SPLITS]
 _ROOT_TAG = re.compile(rb"<(annotations?)[\s>]")
@@ -134,6 +137,20 @@ def propose_first_pixel(tree: FileTree) -> FirstPixelProposal:
     if beside:
         return FirstPixelProposal(0, f"{beside} lies where LabelImg puts it")
     return FirstPixelProposal(1, "nothing speaks for LabelImg, so they are taken as the VOC development kit's")
+
+
+def slides_of_exports(tree: FileTree) -> dict[str, str]:
+    """The sha256 of each slide by its number, as our exports among the files tell them; empty when none does.
+
+    A number is a server's own. Where exports of two servers differ on it, its sha256 is empty, which no slide has.
+    Raises FormatError.
+    """
+    found: dict[str, str] = {}
+    for manifest in tree.named(MANIFEST):
+        told = find_value(manifest, manifest.path, "slides", _MANIFEST_BYTES) if _OWN.search(_head(manifest)) else None
+        for number, sha256 in told.items() if isinstance(told, dict) else ():
+            found[number] = str(sha256) if found.get(number, sha256) == sha256 else ""
+    return found
 
 
 def _split_of(file: TreeFile) -> str:

@@ -290,8 +290,9 @@ def write_archive(
     classes = list(project.taxonomy.classes.values_list("name", flat=True))
     total, tiles = labelled_tiles(project, choice, parts=facts.parts)
     counts = {"tiles": 0, "boxes": 0}
+    slides: set[object] = set()
     with ArchiveWriter(path) as archive, ExitStack() as stack:
-        counted = _counted(tiles, counts, lambda: report(counts["tiles"], total))
+        counted = _counted(tiles, counts, slides, lambda: report(counts["tiles"], total))
         _fill(archive, choice, counted, classes, stack.enter_context(TileReader()))
         archive.add_manifest(
             {
@@ -300,20 +301,28 @@ def write_archive(
                 "taxonomy": {"name": project.taxonomy.name, "version": project.taxonomy.version, "classes": classes},
                 "snapshot": facts.snapshot_hash,
                 "choice": choice.arguments(),
+                "slides": _digests(project, slides),
                 **counts,
             }
         )
     return Written(**counts)
 
 
+def _digests(project: Project, slides: set[object]) -> dict[str, str]:
+    """The sha256 of these slides by their numbers, which tiles are named after: another server has others."""
+    known = Slide.objects.filter(project=project).order_by("pk").values_list("pk", "sha256")
+    return {str(number): sha256 for number, sha256 in known if number in slides}
+
+
 def _counted(
-    tiles: Iterable[LabelledTile], counts: dict[str, int], report: Callable[[], None]
+    tiles: Iterable[LabelledTile], counts: dict[str, int], slides: set[object], report: Callable[[], None]
 ) -> Iterator[LabelledTile]:
     for tile in tiles:
         report()
         yield tile
         counts["tiles"] += 1
         counts["boxes"] += len(tile.boxes)
+        slides.add(tile.extra["slide_number"])
 
 
 def _fill(

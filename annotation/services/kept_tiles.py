@@ -20,11 +20,11 @@ import numpy as np
 from annotation.formats.files import FileTree
 from annotation.formats.reading import DAMAGE, BadBoxes, ImageTree
 from annotation.formats.records import LabelledBox, LabelledTile, Problem
-from annotation.formats.trees import read_tree
+from annotation.formats.trees import read_tree, slides_of_exports
 from annotation.services.annotations import EDGE_TOLERANCE, MAX_BOXES, MIN_SIDE
 
 BOX_COLUMNS = 6  # class id, x, y, width, height (tile px), score (NaN: none)
-_VERSION = 1  # another one where what is read, or how it is kept, has changed
+_VERSION = 2  # another one where what is read, or how it is kept, has changed
 _BLOCK = 500  # tiles
 _BUFFER = 1 << 20
 _ROW_BYTES = 8 * BOX_COLUMNS
@@ -70,6 +70,7 @@ class Facts:
 
     `classes`: the names that the boxes' class ids are places of. `asked`: the sizes that the project gave, by tile
     name, where the files state none. `images`: how many image files there are; `unlabelled`: those without labels.
+    `slides`: see `slides_of_exports`.
     """
 
     read_as: ReadAs
@@ -80,6 +81,7 @@ class Facts:
     left_out: list[Problem] = field(default_factory=list)
     cut: list[Problem] = field(default_factory=list)
     asked: Mapping[str, tuple[int, int] | None] = field(default_factory=dict)
+    slides: Mapping[str, str] = field(default_factory=dict)
 
     def are_of(self, wanted: ReadAs) -> bool:
         """Whether reading the files as wanted would find just the same."""
@@ -172,6 +174,7 @@ def keep_tiles(path: Path, tree: FileTree, read_as: ReadAs, *, known_size: Known
             left_out=list(dataset.left_out),
             cut=list(dataset.cut),
             asked=asked,
+            slides=slides_of_exports(tree),
         )
         zipped.writestr("facts", facts.as_json())
 

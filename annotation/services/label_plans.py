@@ -19,7 +19,7 @@ from annotation.formats.reading import ImageTree
 from annotation.formats.records import FormatError, Problem
 from annotation.models import Annotation, BatchState, Patient, Project, Slide, Task, TaskKind, TaskState, Tile, Tiling
 from annotation.services.exports import place_name
-from annotation.services.kept_tiles import BOX_COLUMNS, Block, KeptTiles, ReadAs
+from annotation.services.kept_tiles import BOX_COLUMNS, Block, Facts, KeptTiles, ReadAs
 from annotation.services.policies import unanswered
 from annotation.services.slides import CheckedSlide, SlideFacts, check_slide, patient_code_from
 from annotation.services.storage import sha256_of
@@ -127,13 +127,25 @@ class TileMatcher:
             return tile.slide in self._locked
         return new is not None and (new.facts.patient or patient_code_from(new.name)) in self._locked_patients
 
-    def find(self, name: str, slide: str | None, content: str | None, *, by_stem: bool) -> KnownTile | None:
-        """The tile that labels are of: by its name, its slide where they state one, and the sha256 of its image.
+    def other_slide(self, name: str, told: Mapping[str, str]) -> int | None:
+        """The number in a tile's name, if the export that it comes from means another slide than the one here.
 
-        `by_stem`: an image of the same name is taken for the same image. Raises ValueError with a reason when it
-        cannot be told which tile is meant.
+        `told`: the export's slides, sha256 by number.
         """
         tile = self._by_name.get(name)
+        if tile is None or told.get(str(tile.slide)) in (None, self.slides[tile.slide][0]):
+            return None
+        return tile.slide
+
+    def find(
+        self, name: str, slide: str | None, content: str | None, told: Mapping[str, str], *, by_stem: bool
+    ) -> KnownTile | None:
+        """The tile that labels are of: by its name, its slide where they state one, and the sha256 of its image.
+
+        `told`: see `other_slide`. `by_stem`: an image of the same name is taken for the same image. Raises ValueError
+        with a reason when it cannot be told which tile is meant.
+        """
+        tile = None if self.other_slide(name, told) is not None else self._by_name.get(name)
         if tile is not None and slide is not None and slide != self.slides[tile.slide][1]:
             here = self.slides[tile.slide][1]
             raise ValueError(f"it is of the slide {slide[:80]!r}, here it would be of {here!r}")
@@ -266,7 +278,7 @@ def make_plan(
     `images`: those of the upload, None without any.
     """
     facts = kept.facts
-    planner = _Planner(project, settings, matcher, images, facts.classes)
+    planner = _Planner(project, settings, matcher, images, facts)
     for block in kept.blocks():
         planner.add(block)
         on_progress(0.5 + 0.2 * planner.tiles / facts.tiles, f"{planner.tiles} of {facts.tiles} tiles checked")
@@ -292,9 +304,11 @@ class _Planner:
         settings: ImportSettings,
         matcher: TileMatcher,
         images: ImageTree | None,
-        class_names: tuple[str, ...],
+        facts: Facts,
     ) -> None:
+        class_names = facts.classes
         self._project, self._settings, self._matcher, self._images = project, settings, matcher, images
+        self._told, self._other_slides = facts.slides, set[int]()
         self._plan = Plan()
         self.tiles = 0
         self._source = ""
@@ -381,7 +395,8 @@ class _Planner:
         content = None if path is None else sha256_of(path)
         new_images = self._settings.targets == "new"
         try:
-            tile = self._matcher.find(name, slide, content, by_stem=not new_images or path is None)
+            by_stem = not new_images or path is None
+            tile = self._matcher.find(name, slide, content, self._told, by_stem=by_stem)
         except ValueError as error:
             self._problem(str(error))
             return None
@@ -408,11 +423,20 @@ class _Planner:
             return self._free(name, _Target(None, new))
         if self._settings.leave_out_unmatched:
             self._plan.unmatched.append(name)
+        elif (number := self._matcher.other_slide(name, self._told)) is not None:
+            self._is_of_other_slide(number)
         elif self._settings.targets == "new":
             self._problem("missing image: no tile and no image of this name")
         else:
             self._problem("the project has no tile of this name")
         return None
+
+    def _is_of_other_slide(self, number: int) -> None:
+        """One problem for all tiles of a slide."""
+        if number not in self._other_slides:
+            self._other_slides.add(number)
+            here = f"slide {number} here, {self._matcher.slides[number][1]!r}"
+            self._problem(f"slide {number} of the export is not {here}: manifest.json tells another sha256")
 
     def _free(self, name: str, target: _Target) -> _Target | None:
         """The target, if no other labels are of it and it may get such."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation.formats import json_stream
-from annotation.formats.json_stream import stream_list, stream_lists
+from annotation.formats.json_stream import find_value, stream_list, stream_lists
 from annotation.formats.records import FormatError
 
 VALUES = st.recursive(
@@ -92,3 +92,14 @@ def test_a_file_beyond_the_limit_is_refused(path: Path) -> None:
     assert lists_of(path, limit=127) == {"images": [], "boxes": []}
     with pytest.raises(FormatError, match=r"a\.json: the file is larger than 0 MB"):
         lists_of(path, limit=126)
+
+
+def test_a_value_is_found_and_what_comes_after_it_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text('{"a": [1, {"slides": 2}], "b": {"slides": 3}, "slides": {"4": "ff"}, "files": [ this is no JSON')
+    assert find_value(path, "manifest.json", "slides", 1000) == {"4": "ff"}
+    with pytest.raises(FormatError, match=r"manifest\.json, line 1: the file is not valid JSON"):
+        find_value(path, "manifest.json", "c", 1000)
+    for text in ("{}", '{"a": 1}'):
+        path.write_text(text)
+        assert find_value(path, "manifest.json", "slides", 1000) is None

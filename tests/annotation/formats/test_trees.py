@@ -14,7 +14,7 @@ from annotation.formats.crops import write_crops
 from annotation.formats.files import FileTree
 from annotation.formats.reading import BadBoxes
 from annotation.formats.records import FormatError, LabelledBox, LabelledTile
-from annotation.formats.trees import find_format, propose_first_pixel, read_tree
+from annotation.formats.trees import find_format, propose_first_pixel, read_tree, slides_of_exports
 from tests.annotation.formats.made_tiles import (
     CLASSES,
     CSV,
@@ -158,3 +158,16 @@ def test_names_are_taken_apart_as_paths_are(name: str) -> None:
     file = FileTree([f"set/{name}"], lambda path: io.BytesIO(), Path()).file(f"set/{name}")
     path = PurePosixPath(f"set/{name}")
     assert (file.name, file.stem, file.suffix, file.folders) == (path.name, path.stem, path.suffix, ["set"])
+
+
+def test_the_slides_of_exports_are_told_by_their_manifests(tmp_path: Path) -> None:
+    told: list[dict[str, object]] = [
+        {"made_by": "Marrowloop", "slides": {"1": "aa", "2": "bb"}, "files": []},
+        {"made_by": "Marrowloop", "slides": {"2": "cc", "3": "dd"}},
+        {"made_by": "Marrowloop"},  # an older one
+        {"made_by": "somebody else", "slides": {"1": "ee"}},
+    ]
+    for place, facts in enumerate(told):
+        (tmp_path / str(place)).mkdir()
+        (tmp_path / f"{place}/manifest.json").write_text(json.dumps(facts, indent=1))
+    assert slides_of_exports(FileTree.of_folder(tmp_path)) == {"1": "aa", "2": "", "3": "dd"}

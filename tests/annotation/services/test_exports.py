@@ -179,6 +179,7 @@ def test_the_manifest_names_every_file_and_what_was_chosen(project, format_name)
     assert (manifest["taxonomy"]["name"], manifest["taxonomy"]["version"]) == ("Three classes", 1)
     assert (manifest["choice"]["format"], manifest["choice"]["classes"]) == (format_name, ["neutrophil"])
     assert (manifest["tiles"], manifest["boxes"]) == (5, 2)
+    assert manifest["slides"] == {str(slide.pk): slide.sha256 for slide in project.slides.order_by("pk")}
 
 
 def test_the_job_knows_the_archives_size_and_hash(project):

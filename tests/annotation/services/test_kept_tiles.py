@@ -105,7 +105,7 @@ def test_a_file_that_is_damaged_or_of_another_version_is_not_used(folder, tmp_pa
         path.write_bytes(content)
         with opened_kept(path) as kept:
             assert kept is None
-    for change in (lambda text: text.replace(b'"version": 1', b'"version": 0'), lambda text: b"{}", lambda text: b"[]"):
+    for change in (lambda text: text.replace(b'"version": 2', b'"version": 1'), lambda text: b"{}", lambda text: b"[]"):
         path.write_bytes(whole)
         rewritten(path, "facts", change)
         with opened_kept(path) as kept:

@@ -514,6 +514,40 @@ def test_a_tile_of_another_slide_is_not_taken_for_the_one_that_is_meant(project)
     assert "it is of the slide 'other.svs'" in tried.result["problems"][0]
 
 
+def exported(project, folder, name="yolo"):
+    archive = folder / "export.zip"
+    write_archive(archive, project, ExportChoice(name, images=False), TrainingFacts({}))
+    return archive.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["yolo", "voc", "coco", "csv", "labelimg-voc", "labelimg-yolo"])
+def test_an_export_of_another_server_does_not_go_onto_tiles_that_are_only_numbered_alike(project, tmp_path, name):
+    slides = [factories.make_slide(project, tiles=2) for _ in range(2)]
+    for tile in Tile.objects.all():
+        factories.make_truth(tile, (0, 5, 5, 20, 20))
+    data = exported(project, tmp_path, name)
+    assert dry_run(read(project, data)).result["matched"] == 4
+    Slide.objects.filter(pk=slides[0].pk).update(sha256="f" * 64)  # as a server numbers its own slides
+    job = read(project, data)
+    (problem,) = dry_run(job).result["problems"]
+    number = slides[0].pk
+    wanted = f"slide {number} of the export is not slide {number} here, {slides[0].name!r}: manifest.json tells another"
+    assert wanted in problem
+    left = dry_run(job, leave_out_unmatched=True).result
+    assert (left["problems"], left["matched"], left["unmatched_count"]) == ([], 2, 2)
+
+
+def test_the_images_of_another_server_become_new_ones(project):
+    tile = factories.make_image(project)
+    name = f"slide{tile.slide_id:04d}_x000000_y000000"
+    manifest = {"made_by": "Marrowloop", "slides": {str(tile.slide_id): "f" * 64}, "files": []}
+    files = yolo("0 0.5 0.5 0.5 0.5", name=name)
+    assert dry_run(read(project, files), targets="new").result["matched"] == 1
+    job = read(project, files | {"manifest.json": json.dumps(manifest)})
+    assert dry_run(job).result["problems_count"] == 1
+    assert dry_run(job, targets="new").result["new"] == 1
+
+
 @pytest.mark.parametrize(
     ("uploads", "reason"),
     [
