@@ -136,8 +136,7 @@ class Expert:
 
     def _reaching(self, touched: Sequence[int]) -> Work:
         """To select these boxes one after the other: by a click on each, or walking over all up to the last one."""
-        ways = CLICK.times(len(touched)), STEP.times(max(touched, default=-1) + 1)
-        return min(ways, key=lambda work: work.seconds(self._operators))
+        return self._quicker(CLICK.times(len(touched)), STEP.times(max(touched, default=-1) + 1))
 
     def _named(self, number: int, chance: np.random.Generator) -> int:
         wrong, which = chance.random(2)
@@ -162,13 +161,18 @@ class Expert:
             return ([Answered(drawn, place, index)], Work()) if accepts[0] else ([], DECIDE + DELETE)
         renamed = drawn != truth.classes[cell] and not accepts[0] and named[cell] != drawn
         moved = overlap[index, cell] < WELL_PLACED and not accepts[1]
-        work = DECIDE if renamed or moved else Work()
-        if renamed:
-            work += class_key(self._classes.hotkeys[named[cell]])
-        if moved:
-            work += DRAG + DRAG  # one corner, then the one across
-        final = _place(truth.boxes[cell]) if moved else place
-        return [Answered(named[cell] if renamed else drawn, final, index)], work
+        number = named[cell] if renamed else drawn
+        key = class_key(self._classes.hotkeys[number])
+        if not moved:
+            return [Answered(number, place, index)], DECIDE + key if renamed else Work()
+        corners = DRAG + DRAG + (key if renamed else Work())  # one corner, then the one across
+        anew = DELETE + DRAG + key
+        quicker = self._quicker(corners, anew)
+        origin = index if quicker is corners else None
+        return [Answered(number, _place(truth.boxes[cell]), origin)], DECIDE + quicker
+
+    def _quicker(self, *ways: Work) -> Work:
+        return min(ways, key=lambda work: work.seconds(self._operators))
 
 
 def _place(box: NDArray[np.float64]) -> tuple[float, float, float, float]:

@@ -25,8 +25,8 @@ class Settings:
     batch: int = 20
     kind: str = "two-stage"
     model: str = "yolo11n"
-    image_size: int = 256
-    finder_passes: int = 1000
+    image_size: int = 320
+    finder_passes: int = 1600
     classifier_passes: int = 3000
     from_previous: bool = True
     operators: Operators = field(default_factory=Operators)

@@ -73,12 +73,23 @@ class TestFromPreLabels:
         made = answer(shown, truth=Reading.of(boxes, [0] * 8))
         assert made.work == OPEN + CONFIRM + CELL.times(8) + (DECIDE + Work(keys=1)).times(3) + STEP.times(5)
 
-    def test_a_badly_placed_box_costs_two_drags(self) -> None:
+    def test_a_badly_placed_box_is_drawn_anew(self) -> None:
         boxes = CELLS.boxes.copy()
         boxes[0] += [8, 0, 0, 0]  # IoU 32/48: the same cell, but below what an expert leaves
         made = answer(Reading.of(boxes, CELLS.classes))
         assert places_of(made) == [tuple(box) for box in CELLS.boxes.tolist()]
-        assert made.work == OPEN + CONFIRM + CELL.times(3) + DECIDE + STEP + DRAG + DRAG
+        assert [box.origin for box in made.boxes] == [None, 1, 2]
+        assert made.work == OPEN + CONFIRM + CELL.times(3) + DECIDE + STEP + DELETE + DRAG + Work(keys=1)
+
+    def test_where_keys_are_slow_its_corners_are_drawn(self) -> None:
+        boxes = CELLS.boxes.copy()
+        boxes[0] += [8, 0, 0, 0]
+        slow = Operators(key=4.0)
+        made = Expert(CLASSES, NEVER, slow, seed=1).answer(
+            CELLS, Reading.of(boxes, [1, 2, 3]), tile=7, armed=0
+        )  # of another class, too
+        assert [(box.class_number, box.origin) for box in made.boxes] == [(0, 0), (2, 1), (3, 2)]
+        assert made.work == OPEN + CONFIRM + CELL.times(3) + DECIDE + CLICK + DRAG + DRAG + Work(keys=1)
 
     def test_a_well_placed_box_keeps_its_place(self) -> None:
         boxes = CELLS.boxes + np.array([2.0, 0, 0, 0])
