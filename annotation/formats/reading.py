@@ -4,7 +4,7 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,12 +204,17 @@ class ImageFolder:
 
 
 class ImageTree(ImageFolder):
-    """The images below a folder by stem, wherever they lie. Raises FormatError when two have the same stem."""
+    """The images below a folder by stem, wherever they lie. Raises FormatError when two have the same stem.
 
-    def __init__(self, folder: Path) -> None:
+    `without`: the names of folders whose files are no images of tiles.
+    """
+
+    def __init__(self, folder: Path, without: Collection[str] = ()) -> None:
         self._paths = {}
         problems = Problems()
         for path in sorted(folder.rglob("*")):
+            if without and not set(path.relative_to(folder).parts[:-1]).isdisjoint(without):
+                continue
             if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
                 continue
             first = self._paths.setdefault(path.stem, path)

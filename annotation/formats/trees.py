@@ -6,13 +6,13 @@ train, val or test is a split.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from annotation.formats.archive import MANIFEST
 from annotation.formats.classes import CLASS_LIST
 from annotation.formats.coco import CocoFile
-from annotation.formats.crops import CROP_TABLE
+from annotation.formats.crops import CROP_TABLE, class_folder
 from annotation.formats.csv_table import has_boxes, read_csv_file
 from annotation.formats.cvat import read_cvat_file
 from annotation.formats.files import FileTree, TreeFile
@@ -21,7 +21,7 @@ from annotation.formats.label_studio import read_label_studio_file
 from annotation.formats.reading import BadBoxes, ImageTree, Keep, Reading, opened, read_class_list
 from annotation.formats.records import SPLITS, Dataset, FormatError, Problem
 from annotation.formats.tile_table import TILE_TABLE, TileSizes
-from annotation.formats.voc import SPLIT_LIST, FirstPixel, read_voc_file, voc_splits
+from annotation.formats.voc import MASK_FOLDERS, SPLIT_LIST, FirstPixel, read_voc_file, voc_splits
 from annotation.formats.yolo import DATA_FILE, names_of_data_file, read_yolo_file
 
 TREE_FORMATS = {
@@ -76,9 +76,21 @@ def _label_texts(tree: FileTree) -> list[TreeFile]:
 
 
 def _tables(tree: FileTree) -> list[TreeFile]:
-    """The CSV files with boxes: not the tiles' sizes, not the list of single-cell crops."""
-    tables = [file for file in tree.with_suffix(".csv") if file.name not in (TILE_TABLE, CROP_TABLE)]
-    return [file for file in tables if has_boxes(file, file.path)]
+    """The CSV files with boxes: not the tiles' sizes; the list of single-cell crops where there is no other."""
+    tables = [file for file in tree.with_suffix(".csv") if file.name != TILE_TABLE and has_boxes(file, file.path)]
+    return [file for file in tables if file.name != CROP_TABLE] or tables
+
+
+def images_of(tree: FileTree, file_format: str) -> ImageTree:
+    """The tiles' images among files that are in `file_format`: no single-cell crops, no masks of the same names.
+
+    Raises FormatError when two have the same stem.
+    """
+    without: Collection[str] = MASK_FOLDERS if file_format == "voc" else ()
+    if file_format == "csv" and {CROP_TABLE, CLASS_LIST} <= set(tree.names):
+        names = read_class_list(tree.file(CLASS_LIST), CLASS_LIST)
+        without = {class_folder(class_id, name) for class_id, name in enumerate(names)}
+    return ImageTree(tree.folder, without)
 
 
 def _formats_of(tree: FileTree) -> dict[str, TreeFile]:
@@ -233,7 +245,7 @@ def read_tree(
     name, where neither the labels nor an image do. With `keep`, tiles go there, one by one, and are not in the result;
     those of files that turn out to be wrong too. Raises FormatError with everything found.
     """
-    images = ImageTree(tree.folder)
+    images = images_of(tree, file_format)
     names = _class_list(tree, file_format) if file_format in ("yolo", "voc", "csv") else None
     if file_format == "yolo" and names is None:
         raise FormatError([Problem("(all files)", "there is no class list (data.yaml or classes.txt)")])

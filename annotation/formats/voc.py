@@ -46,6 +46,8 @@ from annotation.formats.writing import FolderWriter, ImageSource, Output, checke
 
 FirstPixel = Literal[0, 1]
 SPLIT_LIST = "ImageSets/Main/{}.txt"
+# Pictures of the same names as the images, which say where their objects are.
+MASK_FOLDERS = frozenset({"SegmentationClass", "SegmentationObject"})
 # The shortest side that survives the convention: one pixel is xmax = xmin when both corners are included.
 SMALLEST_VOC_SIDE = 1 + MINIMUM_SIDE
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

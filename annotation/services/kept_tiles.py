@@ -18,9 +18,9 @@ from typing import IO, Any
 import numpy as np
 
 from annotation.formats.files import FileTree
-from annotation.formats.reading import DAMAGE, BadBoxes, ImageTree
+from annotation.formats.reading import DAMAGE, BadBoxes
 from annotation.formats.records import LabelledBox, LabelledTile, Problem
-from annotation.formats.trees import read_tree, slides_of_exports
+from annotation.formats.trees import images_of, read_tree, slides_of_exports
 from annotation.services.annotations import EDGE_TOLERANCE, MAX_BOXES, MIN_SIDE
 
 BOX_COLUMNS = 6  # class id, x, y, width, height (tile px), score (NaN: none)
@@ -169,7 +169,7 @@ def keep_tiles(path: Path, tree: FileTree, read_as: ReadAs, *, known_size: Known
             read_as=read_as,
             classes=dataset.classes,
             tiles=writer.tiles,
-            images=len(ImageTree(tree.folder)),
+            images=len(images_of(tree, read_as.file_format)),
             unlabelled=len(dataset.unlabelled),
             left_out=list(dataset.left_out),
             cut=list(dataset.cut),

@@ -26,9 +26,8 @@ from django.utils import timezone
 
 from annotation.formats.archives import open_archive
 from annotation.formats.files import FileTree
-from annotation.formats.reading import ImageTree
 from annotation.formats.records import FormatError
-from annotation.formats.trees import TREE_FORMATS, find_format, propose_first_pixel
+from annotation.formats.trees import TREE_FORMATS, find_format, images_of, propose_first_pixel
 from annotation.models import (
     Annotation,
     Author,
@@ -313,7 +312,7 @@ def _planned(running: RunningJob, settings: ImportSettings, *, keep: bool = Fals
         plan = make_plan(
             project=job.project,
             kept=kept,
-            images=ImageTree(tree.folder) if tree else None,
+            images=images_of(tree, settings.file_format) if tree else None,
             matcher=matcher,
             settings=settings,
             on_progress=running.report,

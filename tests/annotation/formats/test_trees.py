@@ -14,7 +14,7 @@ from annotation.formats.crops import write_crops
 from annotation.formats.files import FileTree
 from annotation.formats.reading import BadBoxes
 from annotation.formats.records import FormatError, LabelledBox, LabelledTile
-from annotation.formats.trees import find_format, propose_first_pixel, read_tree, slides_of_exports
+from annotation.formats.trees import find_format, images_of, propose_first_pixel, read_tree, slides_of_exports
 from tests.annotation.formats.made_tiles import (
     CLASSES,
     CSV,
@@ -99,10 +99,27 @@ def test_a_table_of_boxes_is_recognised_and_read(tmp_path: Path) -> None:
     assert_same_tiles(data.tiles, tiles)
 
 
-def test_the_list_of_single_cell_crops_is_no_table_of_boxes(tmp_path: Path) -> None:
+def test_the_list_of_single_cell_crops_is_read_as_the_table_of_boxes_that_it_is(tmp_path: Path) -> None:
     write_crops(tmp_path, some_tiles(), CLASSES, crops=lambda tile: [b"png"] * len(tile.boxes))
-    with pytest.raises(FormatError, match="there is no label file among them"):
-        find_format(FileTree.of_folder(tmp_path))
+    tree = FileTree.of_folder(tmp_path)
+    assert find_format(tree) == "csv"
+    data = read_tree(tree, "csv")
+    assert (data.classes, data.unlabelled) == (CLASSES, ())
+    assert_same_tiles(data.tiles, [replace(tile, suffix=".jpg") for tile in some_tiles() if tile.boxes])
+    assert len(images_of(tree, "csv")) == 0
+    (tmp_path / "boxes.csv").write_text("tile,tile_width,tile_height,class,x,y,width,height\n")
+    assert read_tree(FileTree.of_folder(tmp_path), "csv").tiles == ()
+
+
+def test_the_masks_of_the_voc_development_kit_are_no_images_of_tiles(tmp_path: Path) -> None:
+    FORMATS["voc"].write(tmp_path, some_tiles(), CLASSES, image=encoded_image)
+    for folder in ("SegmentationClass", "SegmentationObject"):
+        (tmp_path / folder).mkdir()
+        for tile in some_tiles():
+            (tmp_path / folder / f"{tile.name}.png").write_bytes(b"a mask")
+    data = read_tree(FileTree.of_folder(tmp_path), "voc")
+    assert data.unlabelled == ()
+    assert_same_tiles(data.tiles, some_tiles())
 
 
 @pytest.mark.parametrize(("name", "first_pixel"), [("voc", 1), ("labelimg-voc", 0)])

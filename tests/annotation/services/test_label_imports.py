@@ -857,3 +857,28 @@ class RoundTrip(TestCase):
             assert [box[0] for box in found] == [box[0] for box in boxes]
             for one, other in zip(found, boxes, strict=True):
                 assert all(abs(a - b) <= 0.01 for a, b in zip(one[1:], other[1:], strict=True)), (name, one, other)
+
+
+def test_an_export_of_single_cell_crops_comes_back(project, smear, tmp_path):
+    first, second, third = factories.make_slide(project, file=smear, tiles=3).tiles.all()
+    drawn = {first: [(0, 10, 20, 30, 40), (1, 100.25, 50, 31, 22.5)], second: [(2, 5, 5, 20, 20)]}
+    for tile, boxes in drawn.items():
+        factories.make_truth(tile, *boxes)
+    empty = factories.make_truth(third)
+    job = read(project, exported(project, tmp_path, "crops"))
+    assert (job.result["format"], job.result["tiles"], job.result["images"]) == ("csv", 2, 0)
+    tried = dry_run(job, targets="new")
+    assert (tried.result["problems"], tried.result["matched"], tried.result["unlabelled"]) == ([], 2, 0)
+    assert run(queue_writing(tried=tried, user=None)).message == "3 boxes on 2 tiles"
+    for tile, boxes in drawn.items():
+        assert boxes_of(tile) == boxes
+        assert tile.truth.author.name == "labels.zip"
+    third.refresh_from_db()
+    assert third.truth == empty  # crops say nothing of tiles without cells
+
+
+def test_the_masks_beside_a_voc_data_set_are_left_alone(project):
+    files = {"Annotations/a.xml": voc((11, 21, 40, 50)), "JPEGImages/a.png": picture()}
+    masks = {f"{folder}/a.png": picture(shade=3) for folder in ("SegmentationClass", "SegmentationObject")}
+    written = import_all(project, files | masks, targets="new")
+    assert (written.result["new"], Slide.objects.get().name) == (1, "a.png")
