@@ -40,6 +40,9 @@ class JobKind(models.TextChoices):
     DEMO = "demo", "Prepare the demo"
 
 
+KEPT = (JobKind.SELECT, JobKind.PRE_LABEL, JobKind.TRAIN, JobKind.CROSS_VALIDATE, JobKind.SIMULATE)
+
+
 class Job(models.Model):
     """A long job. Only the attempt that holds the row may write to it (`attempt` is the fence)."""
 
@@ -84,7 +87,7 @@ class Job(models.Model):
     @property
     def keeps_what_is_done(self) -> bool:
         """Whether it goes on where it was when it is tried again after a cancel."""
-        return self.kind in (JobKind.CROSS_VALIDATE, JobKind.SIMULATE)
+        return self.kind in KEPT
 
     @property
     def step_words(self) -> str:

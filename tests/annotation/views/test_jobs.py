@@ -38,6 +38,19 @@ def test_a_running_job_is_asked_to_stop(client, project):
     assert (job.state, job.cancel_requested) == (JobState.RUNNING, True)
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("train", "What it has done so far is kept: it can go on."),
+        ("pre_label", "What it has done so far is kept: it can go on."),
+        ("export", "What it has done so far is not kept."),
+    ],
+)
+def test_before_a_cancel_it_is_said_what_becomes_of_the_work(client, project, kind, words):
+    job = factories.make_job(project, kind=kind, state=JobState.RUNNING)
+    assert f"Cancel this job? {words}" in client.get(reverse("job", args=[job.pk])).content.decode()
+
+
 def test_cancelling_what_has_ended_changes_nothing(client, project):
     job = factories.make_job(project, state=JobState.SUCCEEDED)
     assert post(client, "job_cancel", job).status_code == 302
