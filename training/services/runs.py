@@ -117,7 +117,7 @@ def train_snapshot(
             classifier=trained.classifier,
         )
         running.check()
-        seen_from = shown_from(trained.weights, settings, _rows(snapshot, Part.VALIDATION))
+        seen_from = shown_from(running, trained.weights, settings, _rows(snapshot, Part.VALIDATION))
         version = register_version(
             project=project,
             weights=trained.weights,
@@ -131,10 +131,10 @@ def train_snapshot(
     return version, trained.in_words()
 
 
-def shown_from(weights: Path, settings: TrainingSettings, rows: Sequence[SnapshotTile]) -> float:
+def shown_from(running: RunningJob, weights: Path, settings: TrainingSettings, rows: Sequence[SnapshotTile]) -> float:
     """The score from which a version's boxes are shown, by those of its weights on the validation part.
 
-    weights: the finder's where there are two stages.
+    weights: the finder's where there are two stages. Raises JobCancelled.
     """
     from inference.engine.detector import load_detector
     from inference.engine.windows import detect_images
@@ -142,7 +142,10 @@ def shown_from(weights: Path, settings: TrainingSettings, rows: Sequence[Snapsho
 
     some = rows[:: max(1, len(rows) // MOST_SHOWN)]
     detector = load_detector(weights, image_size=settings.image_size, runtime="torch")
-    found = [detect_images(detector, [read_tile(row.tile)], min_score=LEAST_SHOWN)[0] for row in some]
+    found = []
+    for row in some:
+        running.check()
+        found += detect_images(detector, [read_tile(row.tile)], min_score=LEAST_SHOWN)
     boxes = [list(row.annotation.boxes.all()) for row in some]
     ignored = {box.cell_class.number for one in boxes for box in one if box.cell_class.ignored_in_training}
     best = finding_score([box_array(one) for one in boxes], found, ignored=ignored)

@@ -39,7 +39,15 @@ def train_yolo(
     config = config_of(settings, start)
     report(0.0, "writing the tiles", None)
     with told(running):
-        written = write_dataset(folder / "dataset", data.train, data.validation, data.classes, ignored=data.ignored)
+        written = write_dataset(
+            folder / "dataset",
+            data.train,
+            data.validation,
+            data.classes,
+            on_progress=lambda done, total: report(0.0, f"writing the tiles: {done} of {total}", None),
+            should_stop=lambda: running.should_stop,
+            ignored=data.ignored,
+        )
         run = folder / "run"
         weights = train(written, config, run, on_progress=_shown(report), should_stop=lambda: running.should_stop)
         return weights, outcome(written, config, run)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.engine.dataset import TrainingTile, label_lines, write_dataset
-from training.engine.progress import TrainingError
+from training.engine.progress import Cancelled, TrainingError
 
 CLASSES = ("blast", "other cell")
 
@@ -53,6 +53,33 @@ def test_it_replaces_an_older_set_and_what_a_killed_run_left(tmp_path: Path) -> 
     data_yaml = write_dataset(tmp_path / "set", [tile("new", [])], [tile("b", [])], CLASSES)
     assert [path.name for path in (data_yaml.parent / "images/train").iterdir()] == ["new.jpg"]
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_it_tells_after_each_tile_how_many_are_written(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    write_dataset(
+        tmp_path / "set",
+        [tile("a", []), tile("b", [])],
+        [tile("c", [])],
+        CLASSES,
+        on_progress=lambda *progress: told.append(progress),
+    )
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_cancelled_it_stops_before_the_next_tile_and_leaves_no_set(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    with pytest.raises(Cancelled):
+        write_dataset(
+            tmp_path / "set",
+            [tile("a", []), tile("b", [])],
+            [tile("c", [])],
+            CLASSES,
+            on_progress=lambda *progress: told.append(progress),
+            should_stop=lambda: len(told) == 1,
+        )
+    assert told == [(1, 3)]
+    assert not (tmp_path / "set").exists()
 
 
 def test_a_set_that_fails_half_way_leaves_the_older_one_whole(tmp_path: Path) -> None:

@@ -18,9 +18,18 @@ from tests.factories.detector import ToldDetector
 from tests.inference.engine.made_weights import untrained_weights
 from training.engine.progress import Outcome
 from training.services.rounds import RoundSettings
-from training.services.runs import LEAST_SHOWN, Trained, classes_not_trained, rows_of, shown_from, train_snapshot
+from training.services.runs import (
+    LEAST_SHOWN,
+    Trained,
+    classes_not_trained,
+    rows_of,
+    shown_from,
+    train_snapshot,
+    training_tiles,
+)
 from training.services.snapshots import take_snapshot
 from training.services.training_settings import Start
+from training.services.yolo import Data, train_yolo
 
 pytestmark = pytest.mark.django_db
 SETTINGS = {"kind": DetectorKind.ONE_STAGE, "epochs": 1, "image_size": 64, "batch_size": 4}
@@ -86,8 +95,38 @@ def test_boxes_are_shown_from_the_score_that_finds_cells_best_and_never_from_a_h
     monkeypatch.setattr(inference.engine.detector, "load_detector", lambda *_, **options: Young(score))
     snapshot = label(project, smear, *BOTH)
     rows = list(rows_of(snapshot))
-    assert shown_from(Path("weights.pt"), RoundSettings(**SETTINGS), rows) == shown
+    assert shown_from(begin(project), Path("weights.pt"), RoundSettings(**SETTINGS), rows) == shown
     assert LEAST_SHOWN == 0.03
+
+
+def test_cancelled_it_looks_at_no_further_tile_to_find_that_score(project, smear, monkeypatch):
+    running, looked = begin(project), []
+
+    class Cancelling(Young):
+        def detect(self, tiles, **options):
+            looked.append(len(tiles))
+            cancel_job(job=running.job, user=None)
+            return super().detect(tiles, **options)
+
+    monkeypatch.setattr(inference.engine.detector, "load_detector", lambda *_, **options: Cancelling(0.07))
+    rows = list(rows_of(label(project, smear, *BOTH)))
+    with pytest.raises(JobCancelled):
+        shown_from(running, Path("weights.pt"), RoundSettings(**SETTINGS), rows)
+    assert looked == [1]
+
+
+def test_cancelled_it_writes_no_further_tile(project, smear, tmp_path):
+    running, told = begin(project), []
+    data = Data(training_tiles(list(rows_of(label(project, smear, *BOTH)))), [], ["a", "b", "other"], [])
+
+    def report(share, text, seconds_left):
+        told.append(text)
+        if text.startswith("writing the tiles: 2"):
+            cancel_job(job=running.job, user=None)
+
+    with pytest.raises(JobCancelled):
+        train_yolo(running, data, RoundSettings(**SETTINGS), Start(), folder=tmp_path, report=report)
+    assert told == ["writing the tiles", "writing the tiles: 1 of 6", "writing the tiles: 2 of 6"]
 
 
 def test_an_end_to_end_model_is_kept_without_an_export(project, smear):
