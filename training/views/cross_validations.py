@@ -12,12 +12,14 @@ from annotation.models import JobState, Project, Role
 from annotation.services.jobs import retry_job
 from annotation.services.projects import NotAllowed
 from annotation.views.request import SignedIn, page_of
+from inference.models import DetectorKind
 from training.fold_table import Spread, as_csv, fold_table
 from training.forms import CrossValidationForm, recipe_in_words
 from training.models import CrossValidation
 from training.services.cross_validation import settings_of, start_cross_validation
 from training.services.rounds import default_settings
 from training.services.rounds import settings_of as round_settings
+from training.services.training_settings import TrainingSettings
 from training.views.live import live_page, stamp_of
 
 
@@ -98,8 +100,10 @@ def _described(found: CrossValidation) -> list[tuple[str, object]]:
     settings = settings_of(found)
     rows: list[tuple[str, object]] = [
         ("Folds", found.fold_count),
+        ("Kind of detector", DetectorKind(settings.kind).label),
         ("Detector", settings.model),
         ("Epochs", settings.epochs),
+        *_classifier(settings),
         ("Image size", f"{settings.image_size} px"),
         ("Tiles per step", settings.batch_size),
         ("Seed", settings.seed),
@@ -107,6 +111,14 @@ def _described(found: CrossValidation) -> list[tuple[str, object]]:
         *recipe_in_words(settings),
     ]
     return rows + ([("Snapshot", found.snapshot.content_hash[:12])] if found.snapshot else [])
+
+
+def _classifier(settings: TrainingSettings) -> list[tuple[str, object]]:
+    """What is set of the second of two stages."""
+    if settings.kind != DetectorKind.TWO_STAGE:
+        return []
+    backbone = f"{settings.backbone}, {settings.backbone_file}" if settings.backbone else "EfficientNet-Lite0"
+    return [("Epochs of the classifier", settings.classifier_epochs), ("Backbone", backbone)]
 
 
 @require_POST

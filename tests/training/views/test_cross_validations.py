@@ -104,6 +104,28 @@ def test_a_finished_one_shows_mean_and_deviation(client, project):
     assert "± 0.071" in response.content.decode()
 
 
+@pytest.mark.parametrize(
+    ("changes", "rows"),
+    [
+        ({"kind": "one-stage"}, {"Kind of detector": "one-stage"}),
+        (
+            {"classifier_epochs": 7},
+            {"Kind of detector": "two-stage", "Epochs of the classifier": 7, "Backbone": "EfficientNet-Lite0"},
+        ),
+        ({"backbone": "vit_tiny", "backbone_file": "lab.pth"}, {"Backbone": "vit_tiny, lab.pth"}),
+    ],
+)
+def test_it_says_which_kind_of_detector_was_trained(client, project, changes, rows):
+    found = factories.make_cross_validation(project, 0.5)
+    found.settings = vars(SHORT) | changes
+    found.save()
+    described = dict(page(client, found).context["settings"])
+    assert rows.items() <= described.items()
+    assert ("Backbone" in described) == ("Backbone" in rows)
+    listed = client.get(reverse("project_cross_validations", args=[project.pk])).content.decode()
+    assert f"{found.settings['kind']}, yolo11n" in listed
+
+
 def test_one_that_has_nothing_yet_says_so(client, project):
     found = factories.make_cross_validation(project, folds=2)
     CrossValidation.objects.update(folds=[])
