@@ -36,6 +36,7 @@ def batch(request: SignedIn, pk: int) -> HttpResponse:
     reviewed, reviews = progress_of(found, TaskKind.REVIEW)
     is_reviewer = shared["role"] != Role.ANNOTATOR.label
     state = request.GET.get("state", "")
+    waiting = found.tasks.filter(state=TaskState.OPEN)  # reviews too
     tasks = found.tasks.select_related("tile__slide", "reader")
     if state in TaskState.values:
         tasks = tasks.filter(state=state)
@@ -59,10 +60,9 @@ def batch(request: SignedIn, pk: int) -> HttpResponse:
         "can_compare": is_reviewer and done > 0,
         "can_close": open_now and can_lead,
         "can_reopen": can_lead and found.state == BatchState.CLOSED and not _why_not_reopen(found),
-        "can_assign": can_lead and found.state != BatchState.CLOSED and done < total,
+        "can_assign": can_lead and found.state != BatchState.CLOSED and waiting.exists(),
     }
     if context["can_assign"]:
-        waiting = found.tasks.filter(state=TaskState.OPEN)
         context["members"] = found.project.memberships.select_related("user").order_by("user__username")
         context["patients"] = (
             waiting.values("tile__slide__patient__code")

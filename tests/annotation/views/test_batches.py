@@ -149,6 +149,20 @@ def test_a_reviewer_is_offered_the_review_and_an_annotator_is_not(client, indepe
     assert review not in client.get(url).content.decode()
 
 
+def test_a_review_is_kept_for_a_reviewer_when_all_is_read(client, independent):
+    reviewer = factories.make_member(independent.project, Role.REVIEWER, name="rosa")
+    (review,) = independent.tasks.filter(kind="review")
+    page = client.get(reverse("batch", args=[independent.pk])).content.decode()
+    assert reverse("batch_assign", args=[independent.pk]) in page
+    assert f'name="task" value="{review.pk}"' in page
+    assert "1 tile now kept for rosa." in assign(client, independent, reader=reviewer.pk, task=[review.pk])
+    skip(task=review, user=reviewer, reason="thick")
+    assert (
+        reverse("batch_assign", args=[independent.pk])
+        not in client.get(reverse("batch", args=[independent.pk])).content.decode()
+    )
+
+
 def test_the_agreement_page_says_how_far_readers_agree(client, independent):
     page = client.get(reverse("batch_agreement", args=[independent.pk])).content.decode()
     assert "ann and ben" in page
