@@ -67,6 +67,15 @@ def settings_of(round_: Round) -> RoundSettings:
     return RoundSettings(**round_.settings)
 
 
+def chooser_of(round_: Round) -> ModelVersion | None:
+    """The version that looks at the pool before the round's batch is chosen; None leaves it to chance.
+
+    That of a manual round too, whose readers only see no pre-labels, unless its selection is random anyway.
+    """
+    by_chance = round_.mode == Mode.MANUAL and settings_of(round_).strategy == "random"
+    return None if by_chance else current_version(round_.project)
+
+
 def next_mode(project: Project) -> Mode:
     """Manual for two rounds, as in the paper, and for as long as there is no model; then assisted."""
     done = project.rounds.filter(state=RoundState.DONE).count()
@@ -185,7 +194,7 @@ def step(
 
 def select(running: RunningJob, round_: Round) -> dict[str, Any]:
     settings, assisted = settings_of(round_), round_.mode == Mode.ASSISTED
-    version = current_version(round_.project) if assisted else None
+    version = chooser_of(round_)
     chosen = choose_tiles(
         project=round_.project,
         selection=settings,
@@ -207,7 +216,7 @@ def select(running: RunningJob, round_: Round) -> dict[str, Any]:
             choices=[(choice.tile_id, choice.reason) for choice in chosen.choices],
             audits=[choice.tile_id for choice in chosen.choices if choice.audit],
             policy=settings,
-            expected=summed([chosen.expected[choice.tile_id] for choice in chosen.choices] if assisted else []),
+            expected=summed([chosen.expected[choice.tile_id] for choice in chosen.choices] if version else []),
             user=running.job.created_by,
         )
         keep_candidates(batch=batch, chosen=chosen)

@@ -29,6 +29,7 @@ from training.services.refresh import refreshes_of, start_refresh, why_not_refre
 from training.services.rounds import (
     RoundSettings,
     cancel_round,
+    chooser_of,
     close_round,
     release_round,
     retry_round,
@@ -183,8 +184,8 @@ def _review(found: Round, page: str | None) -> dict[str, Any]:
 def _described(found: Round) -> list[tuple[str, object]]:
     settings = settings_of(found)
     start = settings.weights_file or ("the current model" if settings.from_previous else "scratch")
-    selection = [("Selection", "random")]  # without a model
-    if found.mode == Mode.ASSISTED:
+    selection = [("Selection", "random")]
+    if found.mode == Mode.ASSISTED or _chosen_by_model(found):
         selection = in_words(settings, dict(found.project.taxonomy.classes.values_list("number", "name")))
     rows: list[tuple[str, object]] = [
         ("Tiles", settings.size),
@@ -205,6 +206,11 @@ def _described(found: Round) -> list[tuple[str, object]]:
     if found.model_version is not None:
         rows.append(("Model", str(found.model_version)))
     return rows
+
+
+def _chosen_by_model(found: Round) -> bool:
+    """Whether a model has chosen the batch, or will: where there was none it was left to chance, whatever was set."""
+    return bool(found.batch.expected) if found.batch else chooser_of(found) is not None
 
 
 def _epochs(settings: RoundSettings) -> str:

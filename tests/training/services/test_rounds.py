@@ -154,6 +154,27 @@ def test_an_assisted_round_pre_labels_before_it_opens(project):
     assert all(task.pre_label.boxes.count() == 2 for task in round_.batch.tasks.all())
 
 
+def test_a_manual_round_is_chosen_by_the_model_where_there_is_one(project):
+    factories.make_version(project, current=True)
+    round_ = start(project, strategy="rare")
+    run_step(round_)
+    assert (round_.state, round_.batch.state) == (RoundState.ANNOTATING, BatchState.OPEN)
+    assert {one.strategy for one in round_.batch.candidates.filter(audit=False)} == {"rare"}
+    assert round_.batch.tasks.first().reason.startswith("expects 0.9")
+    assert round_.batch.expected["0"] == pytest.approx(4 * (0.9 * 100 + 0.6) / 102, abs=0.01)
+    assert not round_.batch.tasks.exclude(pre_label=None).exists()
+
+
+@pytest.mark.parametrize("strategy", ["random", "rare"])
+def test_a_manual_round_is_left_to_chance_without_a_model_or_if_the_lead_wants_that(project, strategy):
+    if strategy == "random":
+        factories.make_version(project, current=True)
+    round_ = start(project, strategy=strategy)
+    run_step(round_)
+    assert {one.strategy for one in round_.batch.candidates.all()} == {"random"}
+    assert round_.batch.expected == {}
+
+
 class TestRelease:
     """A batch that a lead looks at before it goes on."""
 

@@ -299,6 +299,24 @@ def test_the_selection_reaches_the_round(client, project):
     assert facts["Quotas"] == "12 erythroblast"
 
 
+def test_the_page_of_a_manual_round_says_how_its_tiles_are_chosen(client, project):
+    begin(client, project, strategy="rare")
+    round_ = Round.objects.get()
+
+    def told():
+        return dict(client.get(reverse("round", args=[round_.pk])).context["settings"])["Selection"]
+
+    assert told() == "random"  # there is no model
+    factories.make_version(project, current=True)
+    assert told() == "rare cells first"
+    round_.batch = factories.make_batch(project)
+    round_.save()
+    assert told() == "random"  # it was chosen before there was one
+    round_.batch.expected = {"0": 1.5}
+    round_.batch.save()
+    assert told() == "rare cells first"
+
+
 def test_an_assisted_round_is_held_unless_the_lead_wants_otherwise(client, project):
     address = reverse("round_new", args=[project.pk])
     assert not client.get(address).context["form"]["hold"].value()
