@@ -68,6 +68,19 @@ def evaluate_version(running: RunningJob, version: ModelVersion, snapshot: Snaps
     )
 
 
+def evaluate_to_compare(running: RunningJob, version: ModelVersion, snapshot: Snapshot | None) -> Evaluation:
+    """Measure a version and, on the locked test set, the current one too, where that is not yet known.
+
+    On the validation part the current one is not measured: it may have learned from it. Raises JobError as
+    `evaluate_version` does.
+    """
+    evaluation = evaluate_version(running, version, snapshot)
+    current = current_version(version.project)
+    if current is not None and current.pk != version.pk and evaluation.part == Part.TEST:
+        evaluate_version(running, current, snapshot)
+    return evaluation
+
+
 def figures_of(
     classes: Sequence[CellClass],
     patients: Sequence[str],
@@ -149,10 +162,16 @@ def evaluate_alone(running: RunningJob) -> dict[str, Any]:
 
 
 def promote_if_better(*, version: ModelVersion, evaluation: Evaluation, user: User | None = None) -> bool:
-    """Make the version current unless the current one is better on the very same tiles and boxes."""
+    """Make the version current unless the current one is better on the very same tiles and boxes.
+
+    Nor while the current one has not been measured on those of the locked test set: they have changed just now, or
+    another version has become current. On a validation part, where it seldom has, the newer version takes its place.
+    """
     current = current_version(version.project)
     if current is not None and current.pk != version.pk:
         same = current.evaluations.filter(part=evaluation.part, truth_hash=evaluation.truth_hash).first()
+        if same is None and evaluation.part == Part.TEST:
+            return False
         if same is not None and (same.metrics["map50"] or 0) > (evaluation.metrics["map50"] or 0):
             return False
     make_current(version=version, user=user)

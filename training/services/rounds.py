@@ -27,7 +27,7 @@ from inference.services.pre_labels import pre_label_batch
 from inference.services.registry import current_version
 from inference.services.swapping import keep_candidates, swap_out
 from training.models import Mode, Round, RoundState
-from training.services.evaluations import evaluate_version, promote_if_better
+from training.services.evaluations import evaluate_to_compare, promote_if_better
 from training.services.model_notices import tell_model_done
 from training.services.runs import train_snapshot
 from training.services.snapshots import take_snapshot
@@ -159,8 +159,6 @@ def _move(round_: Round, here: RoundState, there: RoundState, *, user: User | No
     round_.refresh_from_db()
     record(project=round_.project, user=user, verb=f"{here} ended", subject=round_)
     _queue_step(round_, user)
-    if there == RoundState.DONE:
-        tell_model_done(round_)
     return True
 
 
@@ -269,12 +267,18 @@ def train(running: RunningJob, round_: Round) -> dict[str, Any]:
 
 
 def evaluate(running: RunningJob, round_: Round) -> dict[str, Any]:
-    if round_.model_version is None:
+    version = round_.model_version
+    if version is None:
         raise JobError("The round has no model to evaluate.")
-    evaluation = evaluate_version(running, round_.model_version, round_.snapshot)
+    evaluation = evaluate_to_compare(running, version, round_.snapshot)
     with transaction.atomic():
-        promoted = promote_if_better(version=round_.model_version, evaluation=evaluation)
-        _move(round_, RoundState.EVALUATING, RoundState.DONE, user=running.job.created_by, done_at=timezone.now())
+        # First, because a round that was cancelled at the last moment changes nothing any more.
+        if not _move(
+            round_, RoundState.EVALUATING, RoundState.DONE, user=running.job.created_by, done_at=timezone.now()
+        ):
+            return {"message": "done by an earlier attempt"}
+        promoted = promote_if_better(version=version, evaluation=evaluation)
+        tell_model_done(round_)
     map50 = evaluation.metrics["map50"]
     verdict = "now the current model" if promoted else "not better than the current model, which stays"
     shown = "no boxes to test on" if map50 is None else f"mAP@0.5 {map50:.3f}"

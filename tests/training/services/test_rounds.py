@@ -5,7 +5,7 @@ import threading
 import pytest
 from django.db import connection
 
-from annotation.models import BatchState, Job, JobKind, JobState, Task, Tile
+from annotation.models import BatchState, Job, JobKind, JobState, Role, Task, Tile
 from annotation.services import batches, jobs
 from annotation.services.batches import reopen_batch
 from annotation.services.jobs import JobError, run_job
@@ -30,6 +30,7 @@ from training.services.rounds import (
     start_round,
     swap_task,
 )
+from training.services.snapshots import take_snapshot
 
 pytestmark = pytest.mark.django_db
 
@@ -542,6 +543,61 @@ def test_without_a_locked_set_the_validation_part_measures(project):
     run_step(round_)
     finish(round_)
     assert round_.model_version.evaluations.get().part == "val"
+
+
+class TestPromotion:
+    """A round at its last step, with a model that is worse than the current one."""
+
+    @pytest.fixture
+    def worse(self, project, monkeypatch):
+        good, bad = ToldDetector((0, 10, 20, 30, 40, 0.9)), ToldDetector((0, 300, 300, 30, 40, 0.9))
+        current = factories.make_version(project, current=True)
+        monkeypatch.setattr(evaluations, "detector_of", lambda version: good if version == current else bad)
+        version = factories.make_version(project)
+        round_ = factories.make_round(project, state=RoundState.EVALUATING, model_version=version)
+        round_.job = factories.make_job(project, kind=JobKind.EVALUATE, arguments={"round": round_.pk})
+        round_.save()
+        return round_
+
+    def test_the_current_model_is_measured_on_todays_test_set_and_stays(self, project, worse):
+        current = current_version(project)
+        factories.make_evaluation(current, 0.2)  # before a box of the test set was corrected
+        lead = factories.make_member(project, Role.LEAD)
+        assert "which stays" in run_step(worse).message
+        assert (worse.state, current_version(project)) == (RoundState.DONE, current)
+        assert current.evaluations.latest("pk").truth_hash == worse.model_version.evaluations.get().truth_hash
+        assert lead.notices.get().text.endswith("The current model is better and stays.")
+
+    def test_a_validation_part_measures_the_new_model_only(self, project, worse):
+        project.patients.update(locked=False)
+        factories.make_truth(project.slides.first().tiles.first(), (0, 10, 20, 30, 40))
+        worse.snapshot = take_snapshot(project=project, seed=0)
+        worse.save()
+        current = current_version(project)
+        run_step(worse)
+        assert not current.evaluations.exists()
+        assert current_version(project) == worse.model_version
+
+    def test_the_leads_are_told_of_a_better_one_that_it_is_current(self, project, worse, monkeypatch):
+        monkeypatch.setattr(evaluations, "detector_of", lambda version: ToldDetector((0, 10, 20, 30, 40, 0.9)))
+        lead = factories.make_member(project, Role.LEAD)
+        run_step(worse)
+        assert current_version(project) == worse.model_version
+        assert lead.notices.get().text.endswith("It is the current model.")
+
+    def test_the_model_of_a_round_that_is_cancelled_at_the_last_moment_does_not_become_current(
+        self, project, worse, monkeypatch
+    ):
+        project.model_versions.update(is_current=False)
+
+        def measure(*given):
+            evaluation = evaluations.evaluate_to_compare(*given)
+            cancel_round(round_=Round.objects.get(pk=worse.pk), user=None)
+            return evaluation
+
+        monkeypatch.setattr(rounds, "evaluate_to_compare", measure)
+        run_step(worse)
+        assert (worse.state, current_version(project)) == (RoundState.CANCELLED, None)
 
 
 def test_nothing_to_measure_on_fails_with_a_text(project):
