@@ -20,6 +20,7 @@ from annotation.models import (
     Project,
     Purpose,
     Role,
+    Slide,
     Task,
     TaskKind,
     TaskState,
@@ -29,7 +30,7 @@ from annotation.models import (
 from annotation.prepared import Prepared, PreparedUpdate
 from annotation.services.events import record
 from annotation.services.notices import tell_batch_ready
-from annotation.services.policies import ReadingPolicy, settle_rest
+from annotation.services.policies import ReadingPolicy, settle, settle_rest
 from annotation.services.projects import NotAllowed
 
 SHORTEST_LEASE = timedelta(minutes=10)
@@ -132,6 +133,21 @@ def stop_batch(*, batch: Batch, user: User | None) -> None:
         raise NotAllowed(f"{batch} has not been opened yet: to give it up, cancel its round.")
     if not close_batch(batch=batch, user=user):
         raise NotAllowed(f"{batch} is closed already.")
+
+
+@transaction.atomic
+def put_aside(*, batch: Batch, slide: Slide, reason: str) -> int:
+    """Skip the readings of a slide's tiles that nobody has begun; returns how many these are."""
+    waiting = batch.tasks.filter(kind=TaskKind.READING, state=TaskState.OPEN, revision=0, drafts=None)
+    changes = {"state": TaskState.SKIPPED, "reader": None, "skip_reason": reason[:200]}
+    aside = 0
+    for task in waiting.filter(tile__slide=slide).select_related("batch__project", "tile"):
+        if Task.objects.filter(pk=task.pk, state=TaskState.OPEN, revision=0).update(**changes):
+            task.state = TaskState.SKIPPED
+            settle(task=task, annotation=None, user=None)
+            aside += 1
+    record(project=batch.project, user=None, verb="put aside", subject=batch, tasks=aside, reason=reason)
+    return aside
 
 
 def hold_pool(*, project: Project) -> None:

@@ -8,8 +8,11 @@ from itertools import islice
 from django.db import transaction
 from django.db.models import OuterRef, Subquery, prefetch_related_objects
 
-from annotation.models import Annotation, Batch, Box, Task, Tile
+from annotation.models import Annotation, Batch, Box, Slide, Task, Tile
 from annotation.services.annotations import MAX_BOXES, MIN_SIDE, pre_label_uuid
+from annotation.services.batches import put_aside
+from annotation.services.jobs import JobError
+from annotation.services.slide_files import is_there
 from annotation.services.tiles import read_tiles
 from inference.engine.detector import Detections, Detector
 from inference.engine.embeddings import Describing, embeddings_of, pack, tile_embedding
@@ -56,6 +59,24 @@ def pre_label_batch(*, batch: Batch, version: ModelVersion, on_progress: Progres
     # By conditions on the rows alone: those are asked again of a task that somebody leases while its row is waited for.
     Task.objects.filter(pk__in=keys, state="open", revision=0).update(pre_label=Subquery(own))
     return labelled
+
+
+def put_aside_gone(*, batch: Batch) -> list[str]:
+    """Skip what nobody has begun on slides whose files are gone, or have changed, since the batch was chosen.
+
+    Returns the slides' names. Nobody could look at such a tile. Raises JobError, with nothing skipped, if no slide of
+    the batch is there: then it is rather the storage, or the disk, that is not.
+    """
+    waiting = batch.tasks.filter(kind="reading", state="open", revision=0, drafts=None)
+    slides = Slide.objects.filter(pk__in=waiting.order_by().values("tile__slide")).order_by("name")
+    gone = [slide for slide in slides if not is_there(slide)]
+    names = [slide.name for slide in gone]
+    if gone and len(gone) == len(slides):
+        text = "put the files back where they were, then try this step again."
+        raise JobError(f"Every slide of the batch is gone from storage, or has changed: {', '.join(names)}; {text}")
+    for slide in gone:
+        put_aside(batch=batch, slide=slide, reason=f"{slide.name} is gone from storage, or has changed")
+    return names
 
 
 def shown_from(version: ModelVersion) -> float:

@@ -15,18 +15,19 @@ from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from annotation.models import JobKind, Project, Task, User
+from annotation.models import JobKind, Project, Slide, Task, User
 from annotation.services.batches import close_batch, create_batch, hold_pool, open_batch
 from annotation.services.events import record
 from annotation.services.jobs import JobError, RunningJob, cancel_job, create_job, retry_job
 from annotation.services.policies import ReadingPolicy
 from annotation.services.projects import NotAllowed
+from annotation.services.slide_files import is_there
 from inference.models import ModelVersion
 from inference.services.choosing import Selection, choose_tiles, still_free, summed
-from inference.services.pre_labels import pre_label_batch
+from inference.services.pre_labels import pre_label_batch, put_aside_gone
 from inference.services.registry import current_version
 from inference.services.swapping import keep_candidates, swap_out
-from training.models import Mode, Round, RoundState
+from training.models import Mode, Round, RoundState, Snapshot
 from training.services.evaluations import evaluate_to_compare, promote_if_better
 from training.services.model_notices import tell_model_done
 from training.services.runs import train_snapshot
@@ -233,6 +234,7 @@ def pre_label(running: RunningJob, round_: Round) -> dict[str, Any]:
     version, batch = current_version(round_.project), round_.batch
     if version is None or batch is None:
         raise JobError("There is no current model to pre-label with.")
+    gone = put_aside_gone(batch=batch)
     new = pre_label_batch(
         batch=batch,
         version=version,
@@ -242,7 +244,8 @@ def pre_label(running: RunningJob, round_: Round) -> dict[str, Any]:
         # The round before its batch, as whoever cancels it does: else each could wait for the other.
         if _move(round_, RoundState.PRE_LABELLING, RoundState.ANNOTATING, user=running.job.created_by):
             open_batch(batch=batch)
-    return {"message": f"{new} tiles by {version}"}
+    aside = f". Put aside, gone from storage: {', '.join(gone)}." if gone else ""
+    return {"message": f"{new} tiles by {version}{aside}"}
 
 
 def snapshot(running: RunningJob, round_: Round) -> dict[str, Any]:
@@ -255,6 +258,7 @@ def snapshot(running: RunningJob, round_: Round) -> dict[str, Any]:
 def train(running: RunningJob, round_: Round) -> dict[str, Any]:
     if round_.snapshot is None:
         raise JobError("The round has no snapshot to train on.")
+    _check_slides(round_.snapshot)
 
     def go_on(version: ModelVersion) -> None:
         _move(round_, RoundState.TRAINING, RoundState.EVALUATING, user=running.job.created_by, model_version=version)
@@ -264,6 +268,18 @@ def train(running: RunningJob, round_: Round) -> dict[str, Any]:
     )
     slower = f"; torch computes, not OpenVINO: {version.refused_export}" if version.refused_export else ""
     return {"model_version": version.pk, "message": f"{version}, {result}{slower}"}
+
+
+def _check_slides(snapshot: Snapshot) -> None:
+    """Raise JobError if a slide's file is gone that the snapshot has tiles of: hours of training would end with it."""
+    slides = Slide.objects.filter(pk__in=snapshot.tiles.order_by().values("tile__slide")).order_by("name")
+    gone = [slide.name for slide in slides if not is_there(slide)]
+    if gone:
+        raise JobError(
+            f"Slides with confirmed tiles are gone from storage, or have changed: {', '.join(gone)}. Put their files "
+            "back where they were, then try this step again.",
+            code="missing",
+        )
 
 
 def evaluate(running: RunningJob, round_: Round) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from annotation.services.batches import (
     lease_length,
     open_batch,
     progress_of,
+    put_aside,
 )
+from annotation.services.policies import ReadingPolicy
 from tests import factories
 
 
@@ -244,6 +246,22 @@ def test_a_test_batch_holds_locked_patients_only(db):
     assert factories.make_batch(project, locked, purpose=Purpose.TEST).tasks.count() == 9
     with pytest.raises(LockedPatient):
         factories.make_batch(project, factories.make_slide(project).tiles.all(), purpose=Purpose.TEST)
+
+
+def test_what_nobody_has_begun_on_a_slide_is_put_aside(db):
+    project = factories.make_project()
+    slide, other = factories.make_slide(project, tiles=2), factories.make_slide(project, tiles=1)
+    tiles = [*slide.tiles.all(), *other.tiles.all()]
+    batch = factories.make_batch(project, tiles, policy=ReadingPolicy("independent", readers=2))
+    reader = factories.make_member(project)
+    read = claim_next(batch=batch, reader=reader)
+    factories.submit_task(read, reader, (0, 10, 20, 30, 40))
+    begun = claim_next(batch=batch, reader=reader)
+    assert {read.tile.slide, begun.tile.slide} == {slide}
+    assert put_aside(batch=batch, slide=slide, reason="its file is gone") == 2
+    aside = batch.tasks.filter(state=TaskState.SKIPPED)
+    assert {(task.tile.slide, task.skip_reason) for task in aside} == {(slide, "its file is gone")}
+    assert batch.tasks.get(kind="review").tile == read.tile  # as if its second reader had skipped it
 
 
 def test_closing_twice_is_logged_once(batch, reader):

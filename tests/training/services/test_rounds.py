@@ -3,12 +3,13 @@
 import threading
 
 import pytest
+from django.core.files.storage import default_storage
 from django.db import connection
 
-from annotation.models import BatchState, Job, JobKind, JobState, Role, Task, Tile
+from annotation.models import BatchState, Job, JobKind, JobState, Role, Slide, Task, Tile
 from annotation.services import batches, jobs
 from annotation.services.batches import reopen_batch
-from annotation.services.jobs import JobError, run_job
+from annotation.services.jobs import JobCancelled, JobError, run_job
 from annotation.services.projects import NotAllowed
 from inference.engine.detector import MODEL_FILES
 from inference.models import DetectorKind
@@ -706,6 +707,67 @@ def test_a_slide_that_is_gone_is_left_out_of_the_batch_and_named(project):
     assert job.message.endswith("Left out, gone from storage: gone.svs.")
     round_.refresh_from_db()
     assert not round_.batch.tasks.filter(tile__slide=gone).exists()
+
+
+class TestGoneSinceTheChoice:
+    """A slide's file is deleted from the disk once its tiles are in a batch."""
+
+    @pytest.fixture
+    def chosen(self, project):
+        factories.make_version(project, current=True)
+        round_ = start(project, Mode.ASSISTED, size=12, policy="independent", readers=2)
+        run_step(round_)
+        return round_
+
+    @pytest.fixture
+    def slides(self, chosen):
+        return Slide.objects.filter(tiles__tasks__batch=chosen.batch).distinct().order_by("pk")
+
+    def test_its_tiles_are_put_aside_with_a_reason(self, chosen, slides):
+        gone, there = slides
+        lost = chosen.batch.tasks.filter(tile__slide=factories.lose_files(gone))
+        job = run_step(chosen)
+        new = chosen.batch.tasks.filter(tile__slide=there, replica=0).count()
+        assert job.message == f"{new} tiles by model 1. Put aside, gone from storage: {gone.name}."
+        assert {(task.state, task.skip_reason) for task in lost} == {
+            ("skipped", f"{gone.name} is gone from storage, or has changed")
+        }
+        assert (chosen.state, chosen.batch.state) == (RoundState.ANNOTATING, BatchState.OPEN)
+        rest = chosen.batch.tasks.filter(tile__slide=there)
+        assert (rest.filter(state="open").exclude(pre_label=None).count(), rest.count()) == (2 * new, 2 * new)
+
+    def test_where_no_slide_is_there_storage_may_be_away_and_nothing_is_put_aside(self, chosen, slides):
+        for slide in slides:
+            factories.lose_files(slide)
+        job = run_step(chosen)
+        assert (job.state, chosen.state) == (JobState.FAILED, RoundState.PRE_LABELLING)
+        assert all(slide.name in job.message for slide in slides)
+        assert "put the files back" in job.message
+        assert not chosen.batch.tasks.exclude(state="open").exists()
+
+    def test_a_training_names_it_and_goes_on_once_it_is_back(self, project, smear, monkeypatch):
+        trained = []
+
+        def train_snapshot(running, snapshot, settings, **options):
+            trained.append(snapshot)
+            raise JobCancelled
+
+        monkeypatch.setattr(rounds, "train_snapshot", train_snapshot)
+        slide = factories.make_slide(project, name="gone.svs", file=smear)
+        for tile in slide.tiles.all()[:2]:
+            factories.make_truth(tile, (0, 10, 20, 30, 40))
+        taken = take_snapshot(project=project, seed=0)
+        round_ = factories.make_round(project, state=RoundState.TRAINING, snapshot=taken)
+        round_.job = factories.make_job(project, kind=JobKind.TRAIN, arguments={"round": round_.pk})
+        round_.save()
+        factories.lose_files(slide)
+        job = run_step(round_)
+        assert (job.state, job.error_code, trained) == (JobState.FAILED, "missing", [])
+        assert "gone.svs. Put their files back where they were" in job.message
+        default_storage.save(slide.files[0], smear.open("rb"))
+        retry_round(round_=round_, user=None)
+        run_step(round_)
+        assert trained == [taken]
 
 
 def test_where_every_slide_is_gone_the_failure_names_them(project):
