@@ -8,6 +8,7 @@ A step's job may run twice: it looks whether the round is still at its step and 
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from annotation.models import JobKind, Project, Slide, Task, User
+from annotation.models import Job, JobKind, JobState, Project, Slide, Task, User
 from annotation.services.batches import close_batch, create_batch, hold_pool, open_batch
 from annotation.services.events import record
-from annotation.services.jobs import JobError, RunningJob, cancel_job, create_job, retry_job
+from annotation.services.jobs import JobError, JobLost, RunningJob, cancel_job, create_job, retry_job
 from annotation.services.policies import ReadingPolicy
 from annotation.services.projects import NotAllowed
 from annotation.services.slide_files import is_there
+from annotation.services.storage import drop_work
 from inference.models import ModelVersion
 from inference.services.choosing import Selection, choose_tiles, still_free, summed
 from inference.services.pre_labels import pre_label_batch, put_aside_gone
@@ -151,6 +153,19 @@ def cancel_round(*, round_: Round, user: User | None) -> None:
     if round_.batch is not None:
         close_batch(batch=round_.batch, user=user)
     record(project=round_.project, user=user, verb="cancelled", subject=round_)
+    transaction.on_commit(partial(_forget_training, round_))
+
+
+def _work_key(round_: Round) -> str:
+    """What names the work folder of the round's training, after "train-"."""
+    return f"round-{round_.pk}"
+
+
+def _forget_training(round_: Round) -> None:
+    """Throw away what the training of a cancelled round has left to be resumed, unless its job runs still."""
+    trainings = Job.objects.filter(project=round_.project_id, kind=JobKind.TRAIN, arguments__round=round_.pk)
+    if not trainings.filter(state=JobState.RUNNING).exists():
+        drop_work(f"train-{_work_key(round_)}")
 
 
 def _move(round_: Round, here: RoundState, there: RoundState, *, user: User | None = None, **fields: Any) -> bool:
@@ -263,9 +278,19 @@ def train(running: RunningJob, round_: Round) -> dict[str, Any]:
     def go_on(version: ModelVersion) -> None:
         _move(round_, RoundState.TRAINING, RoundState.EVALUATING, user=running.job.created_by, model_version=version)
 
-    version, result = train_snapshot(
-        running, round_.snapshot, settings_of(round_), key=f"round-{round_.pk}", on_version=go_on
-    )
+    # What a worker that was stopped could not throw away. No other training runs on this machine now.
+    for cancelled in round_.project.rounds.filter(state=RoundState.CANCELLED):
+        drop_work(f"train-{_work_key(cancelled)}")
+    try:
+        version, result = train_snapshot(
+            running, round_.snapshot, settings_of(round_), key=_work_key(round_), on_version=go_on
+        )
+    except JobLost:
+        raise
+    except Exception:
+        if Round.objects.filter(pk=round_.pk, state=RoundState.CANCELLED).exists():
+            drop_work(f"train-{_work_key(round_)}")
+        raise
     slower = f"; torch computes, not OpenVINO: {version.refused_export}" if version.refused_export else ""
     return {"model_version": version.pk, "message": f"{version}, {result}{slower}"}
 

@@ -770,6 +770,71 @@ class TestGoneSinceTheChoice:
         assert trained == [taken]
 
 
+class TestWorkFolder:
+    """What a training leaves to be resumed."""
+
+    @pytest.fixture
+    def training(self, project):
+        for tile in project.slides.first().tiles.all()[:2]:
+            factories.make_truth(tile, (0, 10, 20, 30, 40))
+        taken = take_snapshot(project=project, seed=0)
+        round_ = factories.make_round(project, state=RoundState.TRAINING, snapshot=taken)
+        round_.job = factories.make_job(project, kind=JobKind.TRAIN, arguments={"round": round_.pk})
+        round_.save()
+        return round_
+
+    @pytest.fixture
+    def folder(self, training, settings):
+        folder = settings.DATA_DIR / "work" / f"train-round-{training.pk}"
+        folder.mkdir(parents=True)
+        return folder
+
+    @pytest.fixture
+    def stopped(self, monkeypatch):
+        """The training is asked to stop, after this has happened."""
+
+        def stop(happen):
+            def train_snapshot(running, snapshot, settings, *, key, on_version):
+                happen()
+                raise JobCancelled
+
+            monkeypatch.setattr(rounds, "train_snapshot", train_snapshot)
+
+        return stop
+
+    def test_it_goes_when_the_round_is_cancelled(self, training, folder, django_capture_on_commit_callbacks):
+        with django_capture_on_commit_callbacks(execute=True):
+            cancel_round(round_=training, user=None)
+        assert not folder.exists()
+
+    def test_while_the_job_runs_it_stays_until_that_ends(
+        self, training, folder, stopped, django_capture_on_commit_callbacks
+    ):
+        seen = []
+
+        def cancel():
+            with django_capture_on_commit_callbacks(execute=True):
+                cancel_round(round_=training, user=None)
+            seen.append(folder.exists())
+
+        stopped(cancel)
+        assert run_step(training).state == JobState.CANCELLED
+        assert (seen, folder.exists()) == ([True], False)
+
+    def test_it_stays_where_the_job_alone_is_cancelled(self, training, folder, stopped):
+        stopped(lambda: None)
+        assert run_step(training).state == JobState.CANCELLED
+        assert folder.exists()
+
+    def test_what_a_stopped_worker_has_left_goes_with_the_next_training(self, project, training, folder):
+        Round.objects.filter(pk=training.pk).update(state=RoundState.CANCELLED)
+        later = factories.make_round(project, number=2, state=RoundState.TRAINING, snapshot=training.snapshot)
+        later.job = factories.make_job(project, kind=JobKind.TRAIN, arguments={"round": later.pk})
+        later.save()
+        assert run_step(later).state == JobState.SUCCEEDED
+        assert not folder.exists()
+
+
 def test_where_every_slide_is_gone_the_failure_names_them(project):
     for slide in project.slides.all():
         factories.lose_files(slide)
