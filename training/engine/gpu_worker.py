@@ -18,7 +18,7 @@ from training.engine.config import TrainingConfig
 from training.engine.progress import Progress
 from training.engine.several_gpus import TOLD_NAME, is_gone
 from training.engine.state_files import STATE_NAME, load_state
-from training.engine.training_run import CellTraining, is_first
+from training.engine.training_run import CellTraining
 
 
 def main(job_file: Path) -> None:
@@ -40,8 +40,6 @@ def main(job_file: Path) -> None:
             should_stop=lambda: is_gone(starter),
         )
         training.train()
-        if is_first():
-            training.write_state(finished=True)
     except Exception as error:
         _tell(told, {"error": str(error), "kind": type(error).__name__, "number": getattr(error, "errno", None)})
         raise

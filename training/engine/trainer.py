@@ -52,9 +52,7 @@ def train(
             check_gpus(config)
             train_on_gpus(data_yaml, config, folder, identity, on_progress=on_progress, should_stop=should_stop)
         else:
-            training = CellTraining(data_yaml, config, folder, identity, state, on_progress, should_stop)
-            training.train()
-            training.write_state(finished=True)
+            CellTraining(data_yaml, config, folder, identity, state, on_progress, should_stop).train()
     return folder / WEIGHTS_NAME
 
 

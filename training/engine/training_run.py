@@ -201,7 +201,7 @@ class CellTraining(DetectionTrainer):
         """Write the weights if they are the best so far, then the state."""
         if self.stopper.best_epoch == self.epoch + 1 or not (self._folder / WEIGHTS_NAME).exists():
             self._write_weights()
-        self.write_state(finished=False)
+        self._write_state()
         return True
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
@@ -215,8 +215,9 @@ class CellTraining(DetectionTrainer):
     def final_eval(self) -> None:
         """The best weights are on disk already, and `metrics.evaluate` judges them."""
 
-    def write_state(self, *, finished: bool) -> None:
-        """Everything that the next epoch needs, exact; of a finished training only how it ended."""
+    def _write_state(self) -> None:
+        """Everything that the next epoch needs, exact; where there is none, as training ends, only how it ended."""
+        finished = bool(self.stop)
         state: dict[str, Any] = {
             "identity": self._identity,
             "finished": finished,

@@ -86,11 +86,14 @@ class TestProgress:
         self, learned: tuple[Path, list[Progress]], data_yaml: Path, tmp_path: Path
     ) -> None:
         config = replace(SMALL, epochs=9, patience=1, learning_rate=1e-12, validate_every=1, start_weights=learned[0])
-        weights, seen = run(data_yaml, config, tmp_path)
+        weights, seen = run(data_yaml, config, tmp_path / "whole")
         assert 2 <= seen[-1].epoch < 9
         assert seen[-1].seconds_left == 0
-        assert run(data_yaml, config, tmp_path) == (weights, [])
-        ended = outcome(data_yaml, config, tmp_path)
+        with pytest.raises(Killed):
+            run(data_yaml, config, tmp_path / "killed", kill_after=seen[-1].epoch)
+        for folder in (tmp_path / "whole", tmp_path / "killed"):
+            assert run(data_yaml, config, folder) == (folder / "weights.pt", [])
+        ended = outcome(data_yaml, config, tmp_path / "killed")
         assert ended.stopped_early
         assert ended.best_epoch < ended.last_epoch == seen[-1].epoch
         assert torch.load(weights, weights_only=False)["epoch"] == ended.best_epoch
@@ -185,7 +188,7 @@ class TestResuming:
     def test_the_optimiser_and_the_moving_average_are_taken_up_as_they_were(
         self, data_yaml: Path, tmp_path: Path
     ) -> None:
-        config = replace(SMALL, epochs=3)
+        config = replace(SMALL, epochs=4)
         with pytest.raises(Killed):
             run(data_yaml, config, tmp_path, kill_after=2)
         before = torch.load(tmp_path / "last.pt", weights_only=True)
@@ -202,6 +205,13 @@ class TestResuming:
         again, seen = run(data_yaml, SMALL, weights.parent)
         assert (again, seen) == (weights, [])
         assert weights.stat().st_mtime_ns == written
+
+    def test_killed_after_its_last_epoch_it_is_finished(self, data_yaml: Path, tmp_path: Path) -> None:
+        config = replace(SMALL, epochs=1)
+        with pytest.raises(Killed):
+            run(data_yaml, config, tmp_path, kill_after=1)
+        assert run(data_yaml, config, tmp_path) == (tmp_path / "weights.pt", [])
+        assert outcome(data_yaml, config, tmp_path).last_epoch == 1
 
     @pytest.mark.parametrize("change", ["configuration", "labels"])
     def test_another_configuration_or_other_boxes_start_anew(self, tmp_path: Path, change: str) -> None:
