@@ -238,7 +238,14 @@ class CocoFile:
             boxes = [box for box in found if box is not None]
             stems.add(image.stem)
             self._reading.add_tile(
-                self._file, image.stem, image.size, boxes, split=split, suffix=image.suffix, extra=image.extra
+                self._file,
+                image.stem,
+                image.size,
+                boxes,
+                split=split,
+                suffix=image.suffix,
+                drawn=bool(found),
+                extra=image.extra,
             )
         for row in np.flatnonzero(~np.isin(of_image, known)).tolist():
             problem = Problem(self._file, f"annotation {self._ids[row]}: its image is not in `images`")

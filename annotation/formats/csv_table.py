@@ -101,6 +101,7 @@ class _Table:
         self._box_columns = [head.index(name) for name in ("class", *_PX)]
         self._facts: dict[str, tuple[tuple[int, int], str, dict[str, object]]] = {}
         self._boxes: dict[str, array[float]] = {}
+        self._bad: set[str] = set()  # the tiles with boxes that cannot be kept
         self._sizes: dict[tuple[str, str], tuple[int, int]] = {}
 
     def _size(self, row: Sequence[str]) -> tuple[int, int] | None:
@@ -142,6 +143,8 @@ class _Table:
         fitted = self._reading.fit(LabelledBox(class_id or 0, *known), size, self._file, line)
         if fitted is not None:
             self._boxes[name].extend(fitted[:5])
+        else:
+            self._bad.add(name)
         if len(self._boxes[name]) > 5 * self._reading.most_boxes:
             self._reading.too_many(self._file, "more", f"{name[:80]!r}: ")
             problems.raise_if_any()  # a table made of boxes would go on for long
@@ -152,7 +155,8 @@ class _Table:
             numbers = iter(self._boxes.pop(name))
             rows = zip(*[numbers] * 5, strict=True)
             boxes = [LabelledBox(int(class_id), x, y, width, height) for class_id, x, y, width, height in rows]
-            self._reading.add_tile(self._file, name, size, boxes, split=split, suffix=".jpg", extra=extra)
+            drawn = bool(boxes) or name in self._bad
+            self._reading.add_tile(self._file, name, size, boxes, split=split, suffix=".jpg", drawn=drawn, extra=extra)
         return set(self._facts)
 
 

@@ -43,8 +43,9 @@ def _read_image(reading: Reading, element: Element, file: str) -> str | None:
     if width is None or height is None or width < 1 or height < 1:
         reading.problems.add(Problem(file, f"{what}missing image size (width and height above 0)"))
         return None
-    boxes = []
+    boxes, drawn = [], False
     for position, child in enumerate(element, start=1):
+        drawn |= child.tag == "box" or child.tag in _SHAPES
         if child.tag in _SHAPES:
             reading.bad_box(Problem(file, f"{what}shape {position}: a {child.tag} is not a box"))
         elif child.tag == "box":
@@ -52,7 +53,8 @@ def _read_image(reading: Reading, element: Element, file: str) -> str | None:
             if box is not None:
                 boxes.append(box)
     split = _SPLITS.get((element.get("subset") or "").lower(), "train")
-    reading.add_tile(file, path.stem, (width, height), boxes, split=split, suffix=path.suffix or ".jpg")
+    suffix = path.suffix or ".jpg"
+    reading.add_tile(file, path.stem, (width, height), boxes, split=split, suffix=suffix, drawn=drawn)
     return path.stem
 
 

@@ -1,9 +1,11 @@
 """Label Studio's JSON export ("JSON", not "JSON-MIN"): a list of tasks with their annotations.
 
 A region of the type `rectanglelabels` has x, y, width and height in percent of the image, whose size in px stands
-beside them. A task that nobody has annotated says nothing of its image and is no tile; an annotation without regions
-says that there is none. Of several annotations of a task the one that is marked as ground truth counts; without one
-the file is refused, because which reader is meant cannot be known.
+beside them. A task that nobody has annotated says nothing of its image and is no tile, whatever a model has predicted
+on it (the classes of predictions would have to be mapped before anybody has said that they are wanted): it is counted,
+and predictions that are passed over are listed. An annotation without regions says that there is none. Of several
+annotations of a task the one that is marked as ground truth counts; without one the file is refused, because which
+reader is meant cannot be known.
 
 Images are named by an address: its last part is the tile's name, without the eight digits that Label Studio puts
 before the name of an uploaded file.
@@ -98,7 +100,7 @@ def _size(results: list[Object], known: tuple[int, int] | None) -> tuple[int, in
 
 
 def read_label_studio_file(reading: Reading, path: LabelFile, file: str, known_size: KnownSize) -> set[str]:
-    """Read one file into `reading`; returns the stems of the images that are annotated."""
+    """Read one file into `reading`; returns the stems of the images that it names."""
     stems = set()
     for position, task in enumerate(stream_list(path, file, LABEL_STUDIO_FILE_BYTES, "tasks"), start=1):
         what, name = f"task {repr(task.get('id', position))[:40]}: ", _file_name(task)
@@ -108,6 +110,9 @@ def read_label_studio_file(reading: Reading, path: LabelFile, file: str, known_s
             reading.problems.add(Problem(file, f"{what}{reason}"))
             continue
         if annotation is None:
+            stems.add(name.stem)  # counted here, and not again as an image without labels
+            predicted = Problem(file, f"{what}predictions are not read, and nobody has annotated it")
+            reading.add_unread(name.name, predicted if task.get("predictions") else None)
             continue
         results = annotation.get("result")
         if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
@@ -124,7 +129,7 @@ def read_label_studio_file(reading: Reading, path: LabelFile, file: str, known_s
         ]
         boxes = [box for box in found if box is not None]
         stems.add(name.stem)
-        reading.add_tile(file, name.stem, size, boxes, split="train", suffix=name.suffix or ".jpg")
+        reading.add_tile(file, name.stem, size, boxes, split="train", suffix=name.suffix or ".jpg", drawn=bool(found))
     return stems
 
 

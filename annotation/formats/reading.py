@@ -267,6 +267,8 @@ class Reading:
         self._tiles: list[LabelledTile] = []
         self._sources: dict[str, str] = {}
         self._unlabelled: list[str] = []
+        self._emptied: list[str] = []
+        self._passed_over: list[Problem] = []
 
     def bad_box(self, problem: Problem) -> None:
         """A box that cannot be kept: left out and listed, or a problem, as the caller of the reader wished."""
@@ -311,14 +313,20 @@ class Reading:
         *,
         split: str,
         suffix: str,
+        drawn: bool,
         extra: Mapping[str, object] | None = None,
     ) -> None:
-        """Keep a tile, or note why its name, size, suffix or number of boxes cannot be used."""
+        """Keep a tile, or note why its name, size, suffix or number of boxes cannot be used.
+
+        `drawn`: whether its file has anything on it, be it boxes that cannot be kept.
+        """
         if name in self._names:
             self.problems.add(Problem(file, f"two tiles have the name {name[:80]!r}"))
         if len(boxes) > self._bad_boxes.most:
             self.too_many(file, str(len(boxes)))
         self._names.add(name)
+        if drawn and not boxes:
+            self._emptied.append(name)
         try:
             tile = LabelledTile(name, *size, tuple(boxes), split, suffix, extra or {})
         except FormatError as error:
@@ -343,6 +351,12 @@ class Reading:
     def add_unlabelled(self, images: ImageFolder, stems: set[str]) -> None:
         self._unlabelled += images.names_without(stems)
 
+    def add_unread(self, name: str, passed_over: Problem | None = None) -> None:
+        """An image that the labels name without a word of what is on it; `passed_over`: what is not taken for one."""
+        self._unlabelled.append(name)
+        if passed_over is not None:
+            self._passed_over.append(passed_over)
+
     def dataset(self) -> Dataset:
         """All that was gathered, split by split in name order. Raises FormatError with all problems, if any."""
         unknown = self.index.problem()
@@ -357,6 +371,8 @@ class Reading:
             tuple(self._unlabelled),
             tuple(self._cut),
             self._sources,
+            tuple(self._emptied),
+            tuple(self._passed_over),
         )
 
 

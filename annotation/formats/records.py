@@ -105,7 +105,9 @@ class Dataset:
 
     `left_out` lists the boxes that were left out because the caller asked for it, `cut` those that were cut at the
     tile's edge; `unlabelled` names image files that have no label file at all, which says nothing about whether they
-    hold cells (an empty label file does). `sources` gives each tile's label file by the tile's name, for messages.
+    hold cells (an empty label file does), and those that nobody has annotated. `sources` gives each tile's label file
+    by the tile's name, for messages. `emptied` names the tiles all of whose boxes were left out; `passed_over` lists
+    what was not read, though it is there.
     """
 
     classes: tuple[str, ...]
@@ -114,3 +116,5 @@ class Dataset:
     unlabelled: tuple[str, ...] = ()
     cut: tuple[Problem, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict, hash=False)
+    emptied: tuple[str, ...] = ()
+    passed_over: tuple[Problem, ...] = ()

@@ -171,14 +171,14 @@ def read_voc_file(
     except FormatError as error:
         reading.problems.add_all(error.problems)
         return
-    boxes = []
+    boxes, position = [], 0
     for position, element in enumerate(root.findall("object"), start=1):
         box = _read_object(reading, element, size, file, f"object {position}: ", first_pixel)
         if box is not None:
             boxes.append(box)
     named = (root.findtext("filename") or "").strip()
     suffix = images.suffix(path.stem) or PurePosixPath(named).suffix or ".jpg"
-    reading.add_tile(file, path.stem, size, boxes, split=split, suffix=suffix)
+    reading.add_tile(file, path.stem, size, boxes, split=split, suffix=suffix, drawn=position > 0)
 
 
 def voc_splits(lists: Iterable[tuple[str, LabelFile, str]]) -> dict[str, str]:

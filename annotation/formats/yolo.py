@@ -187,7 +187,7 @@ def read_yolo_file(
         reading.problems.add(Problem(file, f"missing image size: no image of this name and no {TILE_TABLE}"))
         return
     boxes = _read_boxes(reading, text, file, size, names)
-    reading.add_tile(file, path.stem, size, boxes, split=split, suffix=suffix)
+    reading.add_tile(file, path.stem, size, boxes, split=split, suffix=suffix, drawn=bool(text.strip()))
 
 
 def read_yolo_folder(

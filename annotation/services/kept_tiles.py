@@ -70,7 +70,7 @@ class Facts:
 
     `classes`: the names that the boxes' class ids are places of. `asked`: the sizes that the project gave, by tile
     name, where the files state none. `images`: how many image files there are; `unlabelled`: those without labels.
-    `slides`: see `slides_of_exports`.
+    `slides`: see `slides_of_exports`; `emptied`, `passed_over`: see `Dataset`.
     """
 
     read_as: ReadAs
@@ -82,6 +82,8 @@ class Facts:
     cut: list[Problem] = field(default_factory=list)
     asked: Mapping[str, tuple[int, int] | None] = field(default_factory=dict)
     slides: Mapping[str, str] = field(default_factory=dict)
+    emptied: list[str] = field(default_factory=list)
+    passed_over: list[Problem] = field(default_factory=list)
 
     def are_of(self, wanted: ReadAs) -> bool:
         """Whether reading the files as wanted would find just the same."""
@@ -101,7 +103,7 @@ class Facts:
         values = json.loads(text)
         if values.pop("version") != _VERSION:
             return None
-        problems = {name: [Problem(**one) for one in values[name]] for name in ("left_out", "cut")}
+        problems = {name: [Problem(**one) for one in values[name]] for name in ("left_out", "cut", "passed_over")}
         asked = {name: None if size is None else (size[0], size[1]) for name, size in values["asked"].items()}
         given = {"read_as": ReadAs(**values["read_as"]), "classes": tuple(values["classes"]), "asked": asked}
         return cls(**values | problems | given)
@@ -175,6 +177,8 @@ def keep_tiles(path: Path, tree: FileTree, read_as: ReadAs, *, known_size: Known
             cut=list(dataset.cut),
             asked=asked,
             slides=slides_of_exports(tree),
+            emptied=list(dataset.emptied),
+            passed_over=list(dataset.passed_over),
         )
         zipped.writestr("facts", facts.as_json())
 

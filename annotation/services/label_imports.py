@@ -228,8 +228,8 @@ def _what_is_found(running: RunningJob, tree: FileTree, path: Path) -> dict[str,
         "tiles": facts.tiles,
         **found,
         "unlabelled": facts.unlabelled,
-        "message": _on_tiles(found["boxes"], facts.tiles),
-    } | listed(problems=[], bad_boxes=[*facts.left_out, *facts.cut])
+        "message": _on_tiles(found["boxes"], facts.tiles) + _not_read(len(facts.passed_over)),
+    } | listed(problems=[], bad_boxes=[*facts.left_out, *facts.cut], passed_over=facts.passed_over)
 
 
 def _counted(kept: KeptTiles, matcher: TileMatcher) -> dict[str, Any]:
@@ -251,6 +251,10 @@ def _counted(kept: KeptTiles, matcher: TileMatcher) -> dict[str, Any]:
         "known": known,
         "classes": [{"name": name, "boxes": of_class, "tiles": on} for name, of_class, on in columns],
     }
+
+
+def _not_read(tasks: int) -> str:
+    return f"; predictions of {tasks} task{'' if tasks == 1 else 's'} are not read" if tasks else ""
 
 
 def _on_tiles(boxes: int, tiles: int) -> str:
@@ -285,7 +289,16 @@ def _try_out(running: RunningJob) -> dict[str, Any]:
         result = Plan(problems=list(error.problems)).as_json(project)
     count = result["problems_count"]
     words = f"{count} problem{'' if count == 1 else 's'}" if count else "can be imported"
-    return result | {"message": words}
+    return result | {"message": words if count else words + _left_empty(result["all_bad"])}
+
+
+def _left_empty(tiles: int) -> str:
+    if not tiles:
+        return ""
+    which = "a tile is left without a box, because none of its boxes"
+    if tiles > 1:
+        which = f"{tiles} tiles are left without a box, because none of their boxes"
+    return f"; {which} can be kept"
 
 
 @contextmanager

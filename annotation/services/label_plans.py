@@ -181,7 +181,10 @@ class PlannedTile:
 
 @dataclass
 class Plan:
-    """All that will happen. `problems` not empty: nothing will."""
+    """All that will happen. `problems` not empty: nothing will.
+
+    `emptied`: tiles all of whose boxes are of classes that are left out; `all_bad`: of boxes that cannot be kept.
+    """
 
     tiles: list[PlannedTile] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -194,6 +197,7 @@ class Plan:
     left_out_classes: Counter[str] = field(default_factory=Counter)
     replaced: int = 0
     emptied: int = 0
+    all_bad: int = 0
     tasks: int = 0
 
     @property
@@ -237,6 +241,7 @@ class Plan:
             "already": sum(one.already for one in self.tiles),
             "empty": sum(not one.packed for one in self.tiles),
             "emptied": self.emptied,
+            "all_bad": self.all_bad,
             "boxes": sum(self.class_boxes.values()),
             "classes": classes,
             "left_out_classes": [{"name": name, "boxes": count} for name, count in self.left_out_classes.items()],
@@ -309,6 +314,7 @@ class _Planner:
         class_names = facts.classes
         self._project, self._settings, self._matcher, self._images = project, settings, matcher, images
         self._told, self._other_slides = facts.slides, set[int]()
+        self._all_bad = frozenset(facts.emptied)
         self._plan = Plan()
         self.tiles = 0
         self._source = ""
@@ -342,6 +348,8 @@ class _Planner:
         self._count(rows[:, 0].astype(np.int64), of_tile)
         left = np.bincount(of_tile, minlength=len(counts))
         self._plan.emptied += int((has_target & (counts > 0) & (left == 0)).sum())
+        all_bad = np.array([name in self._all_bad for name in block.names])
+        self._plan.all_bad += int((has_target & all_bad).sum())
         packed, rounded = rows.tobytes(), np.rint(rows * _ROUNDED).astype(np.int64).tobytes()
         start = 0
         for target, end in zip(targets, (np.cumsum(left) * _ROW_BYTES).tolist(), strict=True):

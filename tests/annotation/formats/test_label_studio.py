@@ -75,6 +75,18 @@ def test_of_several_annotations_the_ground_truth_counts(tmp_path: Path) -> None:
     assert "task 7: 2 annotations: mark the one" in refusal(tmp_path, [one])
 
 
+def test_tasks_that_nobody_annotated_are_counted_and_their_predictions_listed(tmp_path: Path) -> None:
+    nobody: Json = {"id": 1, "data": {"image": "a.png"}, "annotations": []}
+    cancelled = task(region(), image="b.png", was_cancelled=True)
+    predicted = nobody | {"id": 3, "data": {"image": "c.png"}, "predictions": [{"result": [region()]}]}
+    annotated = task(region(), image="d.png") | {"predictions": [{"result": [region()]}]}
+    data = read_label_studio(saved(tmp_path, [nobody, cancelled, predicted, annotated]))
+    assert ([tile.name for tile in data.tiles], data.unlabelled) == (["d"], ("a.png", "b.png", "c.png"))
+    assert [str(one) for one in data.passed_over] == [
+        "export.json: task 3: predictions are not read, and nobody has annotated it"
+    ]
+
+
 def test_other_shapes_are_refused_or_left_out(tmp_path: Path) -> None:
     turned = region(value={"rotation": 30})
     polygon = {"type": "polygonlabels", "value": {"points": [], "polygonlabels": ["blast"]}} | {

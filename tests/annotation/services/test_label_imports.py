@@ -361,6 +361,55 @@ def test_a_tile_whose_boxes_are_all_left_out_is_pointed_out(project):
     assert dry_run(job, {"neutrophil": None}, targets="new").result["emptied"] == 1
 
 
+def coco_files(*boxes):
+    images = [{"id": 1, "file_name": "a.png", "width": 90, "height": 60}]
+    images.append({"id": 2, "file_name": "b.png", "width": 90, "height": 60})
+    entries = [{"id": number, "image_id": 1, "category_id": 1, "bbox": box} for number, box in enumerate(boxes)]
+    names = [{"id": 1, "name": "neutrophil"}]
+    return {"a.json": json.dumps({"images": images, "annotations": entries, "categories": names})}
+
+
+def studio_file(name, width):
+    value = {"x": 1, "y": 1, "width": width, "height": 9, "rectanglelabels": ["neutrophil"]}
+    region = {"type": "rectanglelabels", "original_width": 90, "original_height": 60, "value": value}
+    return {"id": name, "data": {"image": f"{name}.png"}, "annotations": [{"result": [region]}]}
+
+
+def cvat_image(name, *shapes):
+    return f'<image name="{name}.png" width="90" height="60">{"".join(shapes)}</image>'
+
+
+ALL_BAD = {
+    "yolo": yolo("0 0.5 0.5 0 0.5") | {"labels/b.txt": ""},
+    "voc": {"a.xml": voc((9, 9, 9, 9)), "b.xml": voc()},
+    "coco": coco_files([1, 1, 0, 9]),
+    "csv": {"a.csv": f"{TABLE_HEAD}a,90,60,neutrophil,1,1,0,9\nb,90,60,,,,,\n"},
+    "label-studio": {"a.json": json.dumps([studio_file("a", 0), studio_file("b", 9)])},
+    "cvat": {"a.xml": f"<annotations>{cvat_image('a', '<polygon/>')}{cvat_image('b')}</annotations>"},
+}
+
+
+@pytest.mark.parametrize("name", ALL_BAD)
+def test_a_tile_none_of_whose_boxes_can_be_kept_is_pointed_out(project, name):
+    files = ALL_BAD[name] | {f"images/{stem}.png": picture(shade=shade) for stem, shade in (("a", 90), ("b", 10))}
+    job = read(project, files)
+    assert job.result["format"] == name
+    tried = dry_run(job, targets="new", bad_boxes="skip")
+    assert (tried.result["problems"], tried.result["all_bad"], tried.result["emptied"]) == ([], 1, 0)
+    assert tried.message == "can be imported; a tile is left without a box, because none of its boxes can be kept"
+
+
+def test_tasks_of_label_studio_that_nobody_annotated_are_counted(project):
+    tasks = [studio_file("a", 9), studio_file("b", 9), studio_file("c", 9) | {"annotations": []}]
+    tasks[1] |= {"annotations": [], "predictions": studio_file("b", 9)["annotations"]}
+    files = {"a.json": json.dumps(tasks), "a.png": picture(), "b.png": picture(shade=1), "d.png": picture(shade=2)}
+    job = read(project, files)
+    assert (job.result["tiles"], job.result["unlabelled"]) == (1, 3)  # b, c and the picture d, which no task names
+    assert job.message == "1 box on 1 tile; predictions of 1 task are not read"
+    assert job.result["passed_over"] == ["a.json: task 'b': predictions are not read, and nobody has annotated it"]
+    assert dry_run(job, targets="new").result["unlabelled"] == 3
+
+
 def test_labels_without_a_tile_are_a_problem_or_left_out(project):
     tile = factories.make_image(project)
     stem = Path(tile.slide.name).stem
