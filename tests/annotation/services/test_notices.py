@@ -20,7 +20,7 @@ from annotation.services.jobs import LOST_AFTER, MAX_LOSSES, JobError, retry_job
 from annotation.services.notices import MAIL_PAUSES, gets_mail, mark_read, notify, send_mails, set_mail
 from tests import factories
 from training.models import RoundState
-from training.services import rounds
+from training.services.model_notices import tell_model_done
 
 pytestmark = pytest.mark.django_db
 
@@ -139,9 +139,9 @@ def test_a_training_that_killed_its_worker_too_often_is_told_once(project, lead,
 def test_a_model_that_is_done_is_told_to_the_leads_with_its_map(project, lead, reader, current, verdict):
     version = factories.make_version(project, current=current)
     factories.make_evaluation(version, 0.625)
-    round_ = factories.make_round(project, state=RoundState.EVALUATING, model_version=version)
-    assert rounds._move(round_, RoundState.EVALUATING, RoundState.DONE)
-    assert not rounds._move(round_, RoundState.EVALUATING, RoundState.DONE)
+    round_ = factories.make_round(project, state=RoundState.DONE, model_version=version)
+    tell_model_done(round_)
+    tell_model_done(round_)  # once, whoever tells it again
     words = f"Round 1 is done: model 1, mAP@0.5 0.625 on 7 locked test tiles. {verdict}"
     assert told() == [("lead", words)]
     assert Notice.objects.get().path == reverse("model", args=[version.pk])

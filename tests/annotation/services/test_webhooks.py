@@ -22,7 +22,7 @@ from annotation.services.webhooks import (
 from inference.services.registry import make_current
 from tests import factories
 from training.models import RoundState
-from training.services import rounds
+from training.services.model_notices import tell_model_done
 
 pytestmark = pytest.mark.django_db
 
@@ -193,8 +193,8 @@ def test_a_failed_run_is_told_without_its_reason(project):
 def test_a_round_that_is_done_is_told_with_its_model(project):
     factories.make_webhook(project)
     version = factories.make_version(project)
-    round_ = factories.make_round(project, state=RoundState.EVALUATING, model_version=version)
-    assert rounds._move(round_, RoundState.EVALUATING, RoundState.DONE)
+    round_ = factories.make_round(project, state=RoundState.DONE, model_version=version)
+    tell_model_done(round_)
     [data] = told("round.done")
     assert (data["round"], data["model"]) == (about(round_, "rounds"), about(version, "models"))
 
