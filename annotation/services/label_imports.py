@@ -494,9 +494,11 @@ def _write_some(
 def _hold(planned: Sequence[PlannedTile]) -> None:
     """Let no one give the tiles a truth until all is written. Raises JobError where somebody has, since the plan."""
     replaced = {one.tile: one.replaces for one in planned if one.tile is not None}
-    # The tasks first, as a submission does it: two that hold what the other one waits for would never end.
-    list(unanswered(list(replaced)).order_by("pk").select_for_update(of=("self",)).values_list("pk", flat=True))
-    tiles = Tile.objects.filter(pk__in=replaced).order_by("pk").select_for_update()
+    # The tasks first, as a submission does it: two that hold what the other one waits for would never end. Not their
+    # keys: drafts and annotations that name them can be written meanwhile.
+    tasks = unanswered(list(replaced)).order_by("pk").select_for_update(of=("self",), no_key=True)
+    list(tasks.values_list("pk", flat=True))
+    tiles = Tile.objects.filter(pk__in=replaced).order_by("pk").select_for_update(no_key=True)
     if dict(tiles.values_list("pk", "truth")) != replaced:
         raise _changed()
 

@@ -33,6 +33,7 @@ from annotation.services.label_imports import (
 from annotation.services.label_plans import ImportSettings, concerned_tasks
 from annotation.services.policies import ReadingPolicy
 from tests import factories
+from tests.annotation.services.test_policies import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -851,6 +852,24 @@ def test_a_truth_that_is_corrected_at_the_last_moment_is_not_replaced(project, m
     assert (job.state, job.error_code) == (JobState.FAILED, "changed")
     assert [one.author.name for one in tile.annotations.all()] == []  # what this transaction wrote went with it
     assert len(made) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_reader_who_submits_while_an_import_is_written_is_not_held_up_for_ever():
+    project = factories.make_project()
+    for _ in range(3):
+        tiles = [factories.make_image(project) for _ in range(2)]
+        policy = ReadingPolicy("reviewed", review_share=0.9, review_by="disagreement")
+        tasks = list(factories.make_batch(project, tiles, policy=policy).tasks.all())
+        reader = factories.make_member(project)
+        job = queue_writing(tried=dry_run(read(project, named(*tiles))), user=None)
+        submitting = [lambda t=t, r=reader: factories.submit_task(t, r, (1, 5, 5, 20, 20)) for t in tasks]
+        assert at_once([lambda j=job: run(j), *submitting]) == []
+        assert job.state == JobState.SUCCEEDED or job.error_code == "changed"
+        for tile in tiles:
+            tile.refresh_from_db()
+            assert tile.truth_id is not None
+            assert tile.truth_id == tile.annotations.latest("pk").pk
 
 
 def test_files_that_are_gone_are_said_to_be(project):
