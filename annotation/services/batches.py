@@ -160,8 +160,8 @@ def hold_pool(*, project: Project) -> None:
 def reopen_batch(*, batch: Batch, user: User | None) -> int:
     """Hand out a closed batch's unread tasks again; returns how many of them are left.
 
-    A tile that was read elsewhere since, or that lies in another open batch, is put aside here. Raises NotAllowed if
-    the batch is not closed.
+    A tile that was read elsewhere since, whose truth has been imported, or that lies in another open batch, is put
+    aside here. Raises NotAllowed if the batch is not closed.
     """
     hold_pool(project=batch.project)
     if not Batch.objects.filter(pk=batch.pk, state=BatchState.CLOSED).update(state=BatchState.OPEN):
@@ -172,9 +172,10 @@ def reopen_batch(*, batch: Batch, user: User | None) -> int:
         .exclude(batch=batch)
         .exclude(batch__state=BatchState.CLOSED, state__in=[TaskState.OPEN, TaskState.LEASED])
     )
-    taken = unread.filter(Exists(elsewhere))
+    imported = Q(kind=TaskKind.READING, tile__truth__author__kind=AuthorKind.IMPORT)
+    taken = unread.filter(Exists(elsewhere) | imported)
     Task.objects.filter(pk__in=list(taken.values_list("pk", flat=True))).update(
-        state=TaskState.SKIPPED, reader=None, leased_until=None, skip_reason="read or handed out in another batch"
+        state=TaskState.SKIPPED, reader=None, leased_until=None, skip_reason="read, imported or handed out elsewhere"
     )
     unread.update(state=TaskState.OPEN, leased_until=None)
     left = unread.count()

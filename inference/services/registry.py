@@ -45,8 +45,9 @@ def register_version(
         exports = export.keep(name, classifier_name) if export else {}
         stored += [*stored_files(exports, name, classifier_name)]
         with transaction.atomic():
-            # Two registrations at once would take the same number; the project's row is the queue.
-            Project.objects.select_for_update().get(pk=project.pk)
+            # Two registrations at once would take the same number; the project's row is the queue. Its key stays free:
+            # whoever cancels the round meanwhile records that, and would wait for this while this waits for the round.
+            Project.objects.select_for_update(no_key=True).get(pk=project.pk)
             number = (project.model_versions.aggregate(highest=Max("number"))["highest"] or 0) + 1
             author = Author.objects.create(project=project, kind=AuthorKind.MODEL, name=f"model {number}")
             version = ModelVersion.objects.create(
@@ -76,7 +77,7 @@ def register_version(
 @transaction.atomic
 def make_current(*, version: ModelVersion, user: User | None = None) -> None:
     """Use this version for pre-labels and selection from now on."""
-    Project.objects.select_for_update().get(pk=version.project_id)
+    Project.objects.select_for_update(no_key=True).get(pk=version.project_id)
     verb = "rolled back to" if rolls_back(version) else "made current"
     ModelVersion.objects.filter(project=version.project, is_current=True).exclude(pk=version.pk).update(
         is_current=False

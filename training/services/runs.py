@@ -1,5 +1,6 @@
 """Training a snapshot."""
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -140,7 +141,7 @@ def shown_from(running: RunningJob, weights: Path, settings: TrainingSettings, r
     from inference.engine.windows import detect_images
     from training.engine.threshold import finding_score
 
-    some = rows[:: max(1, len(rows) // MOST_SHOWN)]
+    some = rows[:: max(1, math.ceil(len(rows) / MOST_SHOWN))]
     detector = load_detector(weights, image_size=settings.image_size, runtime="torch")
     found = []
     for row in some:

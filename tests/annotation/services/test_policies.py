@@ -7,7 +7,15 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 
 from annotation.models import Annotation, AuthorKind, BatchState, Event, Role, Task, TaskKind, TaskState, Tile
-from annotation.services.annotations import BatchClosed, BoxInput, Effort, SecondReading, skip, submit
+from annotation.services.annotations import (
+    BatchClosed,
+    BoxInput,
+    Effort,
+    SecondReading,
+    import_annotation,
+    skip,
+    submit,
+)
 from annotation.services.batches import (
     assign_tasks,
     claim_next,
@@ -489,10 +497,21 @@ def test_a_tile_that_another_batch_has_meanwhile_is_put_aside(project, readers):
     later = factories.make_batch(project, [first.tile])
     assert reopen_batch(batch=batch, user=None) == 1
     first.refresh_from_db()
-    assert (first.state, first.skip_reason) == (TaskState.SKIPPED, "read or handed out in another batch")
+    assert (first.state, first.skip_reason) == (TaskState.SKIPPED, "read, imported or handed out elsewhere")
     batch.refresh_from_db()
     assert claim_next(batch=batch, reader=readers[0]) == second
     assert later.tasks.get().state == TaskState.OPEN
+
+
+def test_a_tile_whose_truth_was_imported_meanwhile_is_put_aside(project, readers):
+    batch = make_batch(project, ReadingPolicy(), tiles=2)
+    first, second = batch.tasks.all()
+    close_batch(batch=batch)
+    imported = import_annotation(tile=first.tile, source="labels.zip", uuid=uuid4(), boxes=[])
+    assert reopen_batch(batch=batch, user=None) == 1
+    assert claim_next(batch=batch, reader=readers[0]) == second
+    assert claim_next(batch=batch, reader=readers[1]) is None
+    assert Tile.objects.get(pk=first.tile_id).truth == imported
 
 
 def test_an_open_batch_is_not_reopened(project):
