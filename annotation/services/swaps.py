@@ -2,7 +2,7 @@
 
 from django.db import transaction
 
-from annotation.models import Batch, BatchState, Task, User
+from annotation.models import Batch, BatchState, Task, TaskState, User
 from annotation.selectors import pool_of
 from annotation.services.events import record
 from annotation.services.projects import NotAllowed
@@ -22,6 +22,9 @@ def swap_tile(*, task: Task, tile_id: int, reason: str, user: User | None) -> No
     if not pool_of(batch.project).filter(pk=tile_id).exists():
         raise NotAllowed("The new tile is no longer in the pool.")
     old = task.tile
-    if not Task.objects.filter(batch=batch, tile=old).update(tile=tile_id, reason=reason[:200]):
+    tasks = Task.objects.filter(batch=batch, tile=old)
+    # Truth that was imported while the batch is prepared has answered them; of the new tile nothing is known.
+    tasks.filter(state=TaskState.SUBMITTED).update(state=TaskState.OPEN, reader=None)
+    if not tasks.update(tile=tile_id, reason=reason[:200]):
         raise NotAllowed(f"{old} has already been swapped out.")
     record(project=batch.project, user=user, verb="swapped out", subject=task, tile=old.pk, by=tile_id, reason=reason)

@@ -1,9 +1,11 @@
 import threading
+from uuid import uuid4
 
 import pytest
 from django.db import connection
 
-from annotation.models import BatchState, Event, Task
+from annotation.models import BatchState, Event, Task, TaskState
+from annotation.services.annotations import import_annotation
 from annotation.services.batches import create_batch, open_batch
 from annotation.services.projects import NotAllowed
 from annotation.services.swaps import swap_tile
@@ -147,6 +149,14 @@ class TestTheTask:
         locked = factories.make_slide(project, patient=factories.make_patient(project, locked=True))
         for tile in (tiles[1], locked.tiles.first(), factories.make_tile()):
             self.refused(batch, tiles, tile, "in the pool")
+
+    def test_a_task_that_imported_truth_has_answered_waits_for_its_new_tile_to_be_read(self, batch, tiles):
+        import_annotation(tile=tiles[0], source="labels.zip", uuid=uuid4(), boxes=[])
+        answered = task_of(batch, tiles[0])
+        assert answered.state == TaskState.SUBMITTED
+        swap_tile(task=answered, tile_id=tiles[2].pk, reason="by hand", user=None)
+        answered.refresh_from_db()
+        assert (answered.tile, answered.state) == (tiles[2], TaskState.OPEN)
 
     def test_every_reading_of_the_tile_changes(self, batch, tiles):
         Task.objects.create(batch=batch, tile=tiles[0], position=0, replica=1)
