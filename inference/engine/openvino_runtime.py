@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,17 @@ FACTS = ["marrowloop", "facts"]  # where the model's file says what its back end
 T = TypeVar("T")
 
 
+@cache
+def _core() -> Any:
+    """The one core of this process, which lives as long as it does.
+
+    A core's processor plug-in gives the thread that loads it another stack for its signals, and takes the memory back
+    when it goes, in whichever thread that happens: the next signal with a handler (Ctrl-C, SIGTERM) then ends the
+    process without a word (seen with OpenVINO 2026.4).
+    """
+    return openvino.Core()
+
+
 class Requests:
     """A compiled model that computes one input per core at a time, in bfloat16 where the processor multiplies that.
 
@@ -33,7 +45,7 @@ class Requests:
     """
 
     def __init__(self, model: Any, *, exact: bool = False) -> None:
-        core = openvino.Core()
+        core = _core()
         fast = not exact and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         compiled = core.compile_model(
             model,
@@ -107,7 +119,7 @@ def read_model(folder: Path) -> tuple[Any, dict[str, Any]]:
     if missing:
         raise WeightsError(f"The export {folder.name} has no {missing[0]}.")
     try:
-        model = openvino.Core().read_model(folder / MODEL_FILES[0])
+        model = _core().read_model(folder / MODEL_FILES[0])
         facts = json.loads(model.get_rt_info(FACTS).astype(str))
     except Exception as error:  # a damaged or foreign file fails in as many ways as there are files
         raise WeightsError(f"The export {folder.name} is damaged, or was not made by this program.") from error
