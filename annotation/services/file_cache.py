@@ -185,7 +185,9 @@ def _entry(folder: Path) -> _Entry:
 def _locked(folder: Path, how: int) -> int:
     """The descriptor of a folder, made if need be, that holds the lock on it."""
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # not `exist_ok`: that asks again, and by then it may have been deleted
+            folder.mkdir()
         try:
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:  # deleted since

@@ -1,5 +1,6 @@
 """The cache of stored files, with real processes that want the same and other files at once."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -230,6 +231,29 @@ def test_a_path_that_another_process_has_but_not_opened_yet_stays(tmp_path, cach
     other.ends_well()
     use(cache, "b", 900)
     assert names_in(cache) == ["b"]
+
+
+def test_an_entry_that_is_deleted_while_it_is_asked_for_is_made_anew(cache, monkeypatch):
+    """Another process has made its folder, and deletes it at that very moment."""
+    entry, mkdir, left = cache._entry_of(["a"]), Path.mkdir, [1]
+
+    def made_by_another(self, *arguments, **options):
+        if self == entry and left:
+            left.clear()
+            raise FileExistsError(errno.EEXIST, "File exists", str(self))
+        mkdir(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", made_by_another)
+    assert use(cache, "a") == 1
+    assert left == []
+
+
+def test_a_file_in_the_place_of_an_entry_is_told(cache):
+    entry = cache._entry_of(["a"])
+    entry.parent.mkdir()
+    entry.touch()
+    with pytest.raises(NotADirectoryError):
+        use(cache, "a")
 
 
 def test_many_processes_in_a_small_cache_always_find_whole_files(tmp_path):
