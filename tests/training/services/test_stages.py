@@ -12,6 +12,7 @@ from PIL import Image
 from annotation.models import Annotation, JobKind, JobState
 from annotation.services.jobs import JobError, RunningJob, claim_job
 from annotation.services.projects import NotAllowed
+from annotation.services.storage import local_path
 from inference.engine.classifier import TorchClassifier
 from inference.engine.crops import crop_cells
 from inference.engine.detector import export_folder
@@ -31,7 +32,7 @@ from training.services.refresh import refreshes_of, run_refresh, start_refresh, 
 from training.services.rounds import RoundSettings
 from training.services.runs import rows_of, train_snapshot
 from training.services.snapshots import take_snapshot
-from training.services.stages import MOST_CHANGED, changed_share, classifier_config, finds_alike
+from training.services.stages import MOST_CHANGED, changed_share, classifier_config, finder_snapshot, finds_alike
 from training.services.training_settings import Start, backbone_files
 
 pytestmark = pytest.mark.django_db
@@ -120,6 +121,20 @@ class TestTraining:
         assert version.weights_sha256 == current.weights_sha256
         assert version.classifier_sha256 != current.classifier_sha256
         assert version.exports["openvino"]["accepted"], version.exports["openvino"]["text"]
+        assert finder_snapshot(version) == finder_snapshot(current) == snapshot.content_hash
+
+    def test_what_a_kept_finder_has_missed_adds_up_from_its_own_training_on(self, project, snapshot, current, images):
+        """Another version with the same finder was registered for a later snapshot, as a refresh does."""
+        confirm(images("P3", range(320, 322)), range(320, 322))  # imported: every box counts as added
+        later = take_snapshot(project=project, seed=0)
+        version = register_version(
+            project=project,
+            weights=local_path(current.weights),
+            classifier=local_path(current.classifier),
+            snapshot_hash=later.content_hash,
+            config=current.config | {"finder_snapshot": finder_snapshot(current)},
+        )
+        assert changed_share(version, list(rows_of(later))) == 1.0
 
     def test_a_finder_whose_boxes_were_redrawn_is_trained_again(self, project, current, images):
         confirm(images("P3", range(320, 322)), range(320, 322))  # imported: every box counts as added
@@ -261,6 +276,7 @@ class TestRefresh:
         assert version.weights_sha256 == current.weights_sha256
         assert version.classifier_sha256 != current.classifier_sha256
         assert version.config["refreshed_from"] == current.number
+        assert finder_snapshot(version) == finder_snapshot(current) != version.snapshot_hash
         assert answer["message"].startswith(f"{version}, mAP@0.5 ")
         assert answer["message"].endswith("; new pre-labels on 4 tiles")
         open_tasks = round_.batch.tasks.filter(state="open")
